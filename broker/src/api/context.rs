@@ -1,0 +1,37 @@
+//! What a handler is given beside the request.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::cluster::image::Cluster;
+use crate::config::LiveConfig;
+use crate::controller::run::Controller;
+use crate::group::coordinator::GroupCoordinator;
+use crate::log::manager::LogManager;
+use crate::net::Peer;
+use crate::replica::manager::ReplicaManager;
+use crate::types::BrokerId;
+use crate::zk::Store;
+
+/// The rooms an API may ask, one field each; built once in `broker.rs`.
+pub struct Rooms {
+    pub broker_id: BrokerId,
+    pub config: Arc<LiveConfig>,
+    pub clock: Arc<dyn Clock>,
+    pub cluster: Arc<Cluster>,
+    pub store: Arc<dyn Store>,
+    pub logs: Arc<LogManager>,
+    pub replicas: Arc<ReplicaManager>,
+    pub groups: Arc<GroupCoordinator>,
+    pub controller: Arc<Controller>,
+}
+
+/// One request: who asks, in which version, and the rooms to ask.
+pub struct Context {
+    pub rooms: Arc<Rooms>,
+    pub peer: Peer,
+    pub api_key: i16,
+    pub version: i16,
+    pub correlation_id: i32,
+    pub client_id: Option<String>,
+}

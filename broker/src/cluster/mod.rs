@@ -1,0 +1,3 @@
+//! The metadata image: what this broker knows of the cluster, from UpdateMetadata.
+
+pub mod image;

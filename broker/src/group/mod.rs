@@ -1,0 +1,3 @@
+//! Classic consumer groups and committed offsets.
+
+pub mod coordinator;
