@@ -61,6 +61,40 @@ pub struct LogConfig {
     pub unclean_leader_election_enable: bool,
 }
 
+impl CleanupPolicy {
+    pub(super) fn from_list(policies: &[String]) -> Self {
+        let has = |name: &str| policies.iter().any(|one| one.eq_ignore_ascii_case(name));
+        Self {
+            delete: has("delete"),
+            compact: has("compact"),
+        }
+    }
+}
+
+impl BrokerCompression {
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "producer" => Self::Producer,
+            "uncompressed" => Self::Uncompressed,
+            "gzip" => Self::Gzip,
+            "snappy" => Self::Snappy,
+            "lz4" => Self::Lz4,
+            "zstd" => Self::Zstd,
+            _ => return None,
+        })
+    }
+}
+
+impl TimestampType {
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "CreateTime" => Self::CreateTime,
+            "LogAppendTime" => Self::LogAppendTime,
+            _ => return None,
+        })
+    }
+}
+
 impl Default for LogConfig {
     /// Kafka 3.9's built-in topic defaults.
     fn default() -> Self {
