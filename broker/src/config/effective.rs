@@ -9,7 +9,7 @@ use super::listener::{self, Listener, ProtocolMap, SecurityProtocol};
 use super::topic::{BrokerCompression, CleanupPolicy, TimestampType};
 use super::value::{Password, Value};
 use super::{Config, Error, version};
-use crate::types::Millis;
+use crate::types::{BrokerId, Millis};
 
 const MILLIS_PER_MINUTE: i64 = 60_000;
 const MILLIS_PER_HOUR: i64 = 3_600_000;
@@ -17,6 +17,8 @@ const MILLIS_PER_HOUR: i64 = 3_600_000;
 /// The parsed forms, made once per [`Config`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct Effective {
+    /// Taken, not configured; may lie above `reserved.broker.max.id`.
+    pub(super) broker_id: Option<BrokerId>,
     pub(super) listeners: Vec<Listener>,
     pub(super) advertised_listeners: Vec<Listener>,
     pub(super) protocols: ProtocolMap,
@@ -27,6 +29,17 @@ pub(super) struct Effective {
 }
 
 impl Config {
+    /// This broker's id; −1 until one is taken.
+    pub fn broker_id(&self) -> BrokerId {
+        match (
+            self.effective.broker_id,
+            &self.values[Slot::broker_id as usize],
+        ) {
+            (Some(id), _) | (None, &Value::Int(id)) => id,
+            _ => -1,
+        }
+    }
+
     /// Where the broker listens, in the order given.
     pub fn listeners(&self) -> &[Listener] {
         &self.effective.listeners
@@ -201,6 +214,10 @@ impl Config {
                 self.process_roles().join(",")
             )));
         }
+        require(
+            self.zookeeper_connect() != Some(""),
+            "zookeeper.connect is empty: give host:port[,host:port…][/chroot], or leave the key out for a single broker that coordinates by itself.",
+        )?;
         self.check_broker_id()?;
         self.check_times()?;
         self.effective.log_dirs = self.parse_log_dirs();
@@ -240,6 +257,13 @@ impl Config {
                 ),
             )?;
         }
+        require(
+            (0..=4).contains(&self.offsets_topic_compression_codec()),
+            &format!(
+                "Unknown compression type id: {} (offsets.topic.compression.codec)",
+                self.offsets_topic_compression_codec()
+            ),
+        )?;
         let lag = (
             self.log_cleaner_min_compaction_lag_ms(),
             self.log_cleaner_max_compaction_lag_ms(),

@@ -12,12 +12,19 @@ pub enum Error {
         value: String,
         reason: String,
     },
-    /// A name that is no key.
-    #[error("{what}: {key}")]
-    UnknownKey { what: &'static str, key: String },
+    /// An override under a name that no topic key has.
+    #[error("Unknown topic config name: {key}")]
+    UnknownTopicKey { key: String },
+    /// Keys that may not be changed dynamically, or not there; `keys` as Scala prints a set.
+    #[error("{rule}: {keys}")]
+    NotDynamic { rule: &'static str, keys: String },
     /// Several keys contradict each other, or a rule spans them (`KafkaConfig.validateValues`).
     #[error("{rule}")]
     Inconsistent { rule: String },
+    /// Overrides that contradict each other (`InvalidConfigurationException` of Kafka, which
+    /// clients see without the words that introduce other errors).
+    #[error("{rule}")]
+    Conflict { rule: String },
     /// A file or variable that cannot be read.
     #[error("{source_name}: {reason}")]
     Unreadable { source_name: String, reason: String },
@@ -32,6 +39,10 @@ impl Error {
         }
     }
 
+    pub(super) fn conflict(rule: impl Into<String>) -> Self {
+        Self::Conflict { rule: rule.into() }
+    }
+
     pub(super) fn rule(rule: impl Into<String>) -> Self {
         Self::Inconsistent { rule: rule.into() }
     }
@@ -41,8 +52,10 @@ impl KafkaCode for Error {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Invalid { .. }
-            | Self::UnknownKey { .. }
+            | Self::UnknownTopicKey { .. }
+            | Self::NotDynamic { .. }
             | Self::Inconsistent { .. }
+            | Self::Conflict { .. }
             | Self::Unreadable { .. } => ErrorCode::InvalidConfig,
         }
     }

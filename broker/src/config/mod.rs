@@ -10,16 +10,17 @@ use std::collections::BTreeMap;
 
 use crate::types::BrokerId;
 
-mod dynamic;
+pub mod dynamic;
 mod effective;
 mod error;
 pub mod keys;
 pub mod listener;
 pub mod topic;
+pub mod topic_keys;
 pub mod value;
 pub mod version;
 
-pub use dynamic::LiveConfig;
+pub use dynamic::{LiveConfig, Scope};
 pub use error::Error;
 pub use listener::{Listener, SecurityProtocol};
 pub use value::Password;
@@ -100,11 +101,8 @@ impl Config {
     /// The same configuration as the broker that took `id` (from `/brokers/seqid` or
     /// `meta.properties`) because none was configured.
     pub fn with_broker_id(&self, id: BrokerId) -> Self {
-        // A generated id lies above reserved.broker.max.id, which is for configured ones.
         let mut config = self.clone();
-        for slot in [keys::Slot::broker_id, keys::Slot::node_id] {
-            config.values[slot as usize] = Value::Int(id);
-        }
+        config.effective.broker_id = Some(id);
         config
     }
 
@@ -120,6 +118,11 @@ impl Config {
 
     /// A key's value as text: `None` for null or an unknown key, hidden for passwords.
     pub fn text(&self, key: &str) -> Option<String> {
-        self.values[keys::slot(key)?].text()
+        self.value(key)?.text()
+    }
+
+    /// A key's parsed value; `None` for an unknown key.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        Some(&self.values[keys::slot(key)?])
     }
 }
