@@ -190,13 +190,12 @@ impl BatchBuilder {
             return Err(Error::NegativeTimestamp { timestamp });
         }
         let base = *self.base_timestamp.get_or_insert(timestamp);
-        let timestamp_delta =
-            timestamp
-                .checked_sub(base)
-                .ok_or(Error::TimestampOverflow {
-                    base,
-                    delta: timestamp,
-                })?;
+        let timestamp_delta = timestamp
+            .checked_sub(base)
+            .ok_or(Error::TimestampOverflow {
+                base,
+                delta: timestamp,
+            })?;
         let header_count = i32::try_from(header_count).unwrap_or(i32::MAX);
         let body = 1
             + varlong_len(timestamp_delta)

@@ -20,13 +20,19 @@ pub enum Error {
     UnknownCodec { id: u8 },
     #[error("Found invalid record count {count} in magic v2 batch")]
     InvalidCount { count: i32 },
-    #[error("Invalid record size: expected {expected} bytes in record payload, but the batch has only {remaining} left")]
+    #[error(
+        "Invalid record size: expected {expected} bytes in record payload, but the batch has only {remaining} left"
+    )]
     RecordCut { expected: i64, remaining: usize },
-    #[error("Invalid record size: expected to read {expected} bytes in record payload, but instead read {read}")]
+    #[error(
+        "Invalid record size: expected to read {expected} bytes in record payload, but instead read {read}"
+    )]
     RecordLength { expected: usize, read: usize },
     #[error("Found invalid record structure in record {index}")]
     RecordStructure { index: i32 },
-    #[error("Found invalid number of record headers {count} with {remaining} bytes left in the record")]
+    #[error(
+        "Found invalid number of record headers {count} with {remaining} bytes left in the record"
+    )]
     HeaderCount { count: i32, remaining: usize },
     #[error("Incorrect declared batch size, premature EOF reached after {read} of {count} records")]
     PrematureEnd { read: i32, count: i32 },
@@ -40,7 +46,9 @@ pub enum Error {
     NegativeTimestamp { timestamp: i64 },
     #[error("Failed to decompress record stream ({codec}): {reason}")]
     Decompress { codec: &'static str, reason: String },
-    #[error("a record of {size} bytes, unpacked, exceeds the limit of {limit} bytes (socket.request.max.bytes)")]
+    #[error(
+        "a record of {size} bytes, unpacked, exceeds the limit of {limit} bytes (socket.request.max.bytes)"
+    )]
     RecordTooLarge { size: u64, limit: u64 },
     #[error("the batch unpacks to more than {limit} bytes")]
     BatchTooLarge { limit: u64 },

@@ -181,13 +181,14 @@ fn for_each_inner<E: From<Error>>(
         if !window.fill(len)? {
             break;
         }
-        let mut message = Message::parse(offset, window.take(len)?).map_err(|error| match error {
-            Error::InvalidMagic { magic } => Error::InnerMagic {
-                magic,
-                wrapper: wrapper.magic,
-            },
-            other => other,
-        })?;
+        let mut message =
+            Message::parse(offset, window.take(len)?).map_err(|error| match error {
+                Error::InvalidMagic { magic } => Error::InnerMagic {
+                    magic,
+                    wrapper: wrapper.magic,
+                },
+                other => other,
+            })?;
         if message.codec()? != Codec::None {
             return Err(Error::NestedWrapper.into());
         }

@@ -85,7 +85,10 @@ mod tests {
     #[test]
     fn short_frames_are_left_alone() {
         for len in 0..6 {
-            assert_eq!(mend_header(&JAVA_HEADER[..len]), (vec![], &JAVA_HEADER[..len]));
+            assert_eq!(
+                mend_header(&JAVA_HEADER[..len]),
+                (vec![], &JAVA_HEADER[..len])
+            );
         }
     }
 }

@@ -179,7 +179,10 @@ impl<'a> Records<'a> {
     }
 
     /// The next record; `None` after the declared count, when nothing is left over.
-    #[expect(clippy::should_implement_trait, reason = "a lending iterator cannot be an Iterator")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a lending iterator cannot be an Iterator"
+    )]
     pub fn next(&mut self) -> Result<Option<RecordView<'_>>, Error> {
         let Self {
             base,

@@ -129,7 +129,13 @@ pub fn prepare(
     let (bytes, header) = if set.magic == 2 {
         preparation.prepare_batch(records.slice(..set.valid_bytes), target, level)?
     } else {
-        upconvert::up_convert(&preparation, &records[..set.valid_bytes], &set, target, level)?
+        upconvert::up_convert(
+            &preparation,
+            &records[..set.valid_bytes],
+            &set,
+            target,
+            level,
+        )?
     };
     if header.size() > config.segment_bytes as usize {
         return Err(Rejected::new(
@@ -442,12 +448,7 @@ impl Preparation<'_> {
         while let Some(record) = records.next()? {
             rules.check(index, &record, false);
             if rules.is_clean() {
-                builder.append_view(
-                    record.timestamp,
-                    record.key,
-                    record.value,
-                    &record.headers,
-                )?;
+                builder.append_view(record.timestamp, record.key, record.value, &record.headers)?;
                 self.check_converted_size(builder.written())?;
             }
             index += 1;
