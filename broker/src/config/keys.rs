@@ -98,30 +98,66 @@ const GROUP_TYPES: &[&str] = &["consumer", "classic", "share", "unknown"];
 const MIGRATION_POLICIES: &[&str] = &["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"];
 
 macro_rules! kind {
-    (Bool) => { Type::Boolean };
-    (Int) => { Type::Int };
-    (OptInt) => { Type::Int };
-    (Long) => { Type::Long };
-    (OptLong) => { Type::Long };
-    (Short) => { Type::Short };
-    (Double) => { Type::Double };
-    (Str) => { Type::String };
-    (OptStr) => { Type::String };
-    (List) => { Type::List };
-    (OptList) => { Type::List };
-    (Class) => { Type::Class };
-    (OptClass) => { Type::Class };
-    (OptPassword) => { Type::Password };
+    (Bool) => {
+        Type::Boolean
+    };
+    (Int) => {
+        Type::Int
+    };
+    (OptInt) => {
+        Type::Int
+    };
+    (Long) => {
+        Type::Long
+    };
+    (OptLong) => {
+        Type::Long
+    };
+    (Short) => {
+        Type::Short
+    };
+    (Double) => {
+        Type::Double
+    };
+    (Str) => {
+        Type::String
+    };
+    (OptStr) => {
+        Type::String
+    };
+    (List) => {
+        Type::List
+    };
+    (OptList) => {
+        Type::List
+    };
+    (Class) => {
+        Type::Class
+    };
+    (OptClass) => {
+        Type::Class
+    };
+    (OptPassword) => {
+        Type::Password
+    };
 }
 
 macro_rules! default {
-    (none) => { None };
-    ($text:literal) => { Some($text) };
+    (none) => {
+        None
+    };
+    ($text:literal) => {
+        Some($text)
+    };
 }
 
 macro_rules! internal {
-    (public) => { false };
-    (internal) => { true };
+    (public) => {
+        false
+    };
+    (internal) => {
+        true
+    };
 }
 
 /// One accessor. The wildcard arms cannot be reached: [`Value::parse`] gives the row's type, and

@@ -12,9 +12,13 @@ use crate::types::BrokerId;
 
 pub mod dynamic;
 mod effective;
+pub mod environment;
 mod error;
+pub mod file;
 pub mod keys;
+pub mod kraft;
 pub mod listener;
+pub mod sources;
 pub mod topic;
 pub mod topic_keys;
 pub mod value;

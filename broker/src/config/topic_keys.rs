@@ -33,8 +33,12 @@ const TIERED: &str = "no tiered storage";
 const FORMAT: &str = "ignored by Kafka as well from inter.broker.protocol.version 3.0 on";
 
 macro_rules! server_default {
-    (-) => { None };
-    ($name:literal) => { Some($name) };
+    (-) => {
+        None
+    };
+    ($name:literal) => {
+        Some($name)
+    };
 }
 
 macro_rules! topic_keys {
