@@ -1,11 +1,16 @@
 //! The controller: election, partition and replica state machines, topic deletion.
 
 pub mod batch;
+pub mod channel;
 pub mod core;
 pub mod election;
 pub mod event;
+#[cfg(test)]
+mod fake_store;
 mod partition;
 mod replica;
 pub mod run;
 pub mod state;
+mod store;
 mod topic_deletion;
+mod znode;
