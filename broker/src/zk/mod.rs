@@ -1,5 +1,9 @@
 //! Coordination: Kafka's znodes, in a real ZooKeeper ensemble or in the embedded store.
 
+pub mod embedded;
+mod journal;
+pub mod machine;
+
 use std::future::Future;
 use std::pin::Pin;
 
