@@ -10,6 +10,9 @@ use std::pin::Pin;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
+pub mod config_changes;
+pub mod configs;
+
 /// A boxed future, so that [`Store`] can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
