@@ -1,5 +1,7 @@
 //! The controller: election, partition and replica state machines, topic deletion.
 
+pub mod admin;
+pub mod assignment;
 pub mod batch;
 pub mod channel;
 pub mod core;
@@ -13,4 +15,5 @@ pub mod run;
 pub mod state;
 mod store;
 mod topic_deletion;
+pub mod topic_name;
 mod znode;

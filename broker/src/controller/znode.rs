@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::image::{BrokerImage, Endpoint};
+use crate::config::Properties;
 use crate::types::{BrokerId, Millis, TopicName, TopicPartition, format_uuid, parse_uuid};
 
 use super::state::{LeaderAndIsr, Leadership, ReplicaAssignment, TopicAssignment};
@@ -206,6 +207,10 @@ pub(super) fn decode_config(data: &[u8]) -> Option<HashMap<String, String>> {
             .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
             .collect(),
     )
+}
+
+pub(super) fn encode_config(config: &Properties) -> Bytes {
+    bytes(&json!({"version": 1, "config": config}))
 }
 
 /// The broker whose log dir has failed.
