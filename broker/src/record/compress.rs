@@ -148,8 +148,8 @@ impl Read for Decompressor<'_> {
 pub enum Compressor {
     Plain(Vec<u8>),
     Gzip(flate2::write::GzEncoder<Vec<u8>>),
-    Snappy(xerial::Writer),
-    /// The flag: write magic 0's wrong header checksum; the position: where the frame starts.
+    Snappy(Box<xerial::Writer>),
+    /// With the position of the frame when it must carry magic 0's wrong header checksum.
     Lz4(lz4::Encoder<Vec<u8>>, Option<usize>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
 }
@@ -170,7 +170,7 @@ impl Compressor {
                 };
                 Self::Gzip(flate2::write::GzEncoder::new(out, level))
             }
-            Codec::Snappy => Self::Snappy(xerial::Writer::new(out)),
+            Codec::Snappy => Self::Snappy(Box::new(xerial::Writer::new(out))),
             Codec::Lz4 => {
                 let start = out.len();
                 // Java takes lz4's fast compressor for level 9 and the high one for any other.
@@ -183,6 +183,7 @@ impl Compressor {
                     .block_size(lz4::BlockSize::Max64KB)
                     .block_mode(lz4::BlockMode::Independent)
                     .checksum(lz4::ContentChecksum::NoChecksum)
+                    .block_checksum(lz4::liblz4::BlockChecksum::NoBlockChecksum)
                     .level(level)
                     .build(out)
                     .map_err(failed)?;

@@ -25,3 +25,6 @@ pub mod varint;
 mod xerial;
 
 pub use error::Error;
+
+#[cfg(test)]
+mod tests;
