@@ -52,7 +52,10 @@ pub(super) fn read_all(bytes: &[u8]) -> Result<Vec<Owned>, Error> {
                         .headers
                         .iter()
                         .map(|(key, value)| {
-                            (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice))
+                            (
+                                Bytes::copy_from_slice(key),
+                                value.map(Bytes::copy_from_slice),
+                            )
                         })
                         .collect(),
                 },
@@ -117,7 +120,10 @@ pub(super) fn golden_records(magic: i8) -> Vec<Owned> {
 
 macro_rules! golden {
     ($name:literal) => {
-        ($name, include_bytes!(concat!("testdata/java-", $name, ".bin")).as_slice())
+        (
+            $name,
+            include_bytes!(concat!("testdata/java-", $name, ".bin")).as_slice(),
+        )
     };
 }
 
@@ -178,15 +184,22 @@ fn down_conversion_equals_the_java_brokers() {
         if codec == "none" {
             assert_eq!(ours, expected, "{name}");
         }
-        assert_eq!(read_all(&ours).unwrap(), read_all(expected).unwrap(), "{name}");
+        assert_eq!(
+            read_all(&ours).unwrap(),
+            read_all(expected).unwrap(),
+            "{name}"
+        );
         // The wrapper itself: offset, timestamp, attributes.
         let frame = |bytes: &'static [u8]| BatchIter::new(bytes).next().unwrap().unwrap();
-        let ours = BatchIter::new(&ours).next().unwrap().unwrap().message().map(|m| {
-            (m.offset, m.timestamp, m.attributes, m.key.map(<[u8]>::len))
-        });
-        let java = frame(expected).message().map(|m| {
-            (m.offset, m.timestamp, m.attributes, m.key.map(<[u8]>::len))
-        });
+        let ours = BatchIter::new(&ours)
+            .next()
+            .unwrap()
+            .unwrap()
+            .message()
+            .map(|m| (m.offset, m.timestamp, m.attributes, m.key.map(<[u8]>::len)));
+        let java = frame(expected)
+            .message()
+            .map(|m| (m.offset, m.timestamp, m.attributes, m.key.map(<[u8]>::len)));
         assert_eq!(ours, java, "{name}");
     }
 }
@@ -215,8 +228,14 @@ fn down_conversion_drops_control_batches_and_refuses_zstd() {
 fn down_conversion_starts_at_the_fetch_offset_only_when_uncompressed() {
     let (_, none) = GOLDEN[8];
     let (_, gzip) = GOLDEN[9];
-    assert_eq!(read_all(&down_convert(none, 1, 3).unwrap()).unwrap().len(), 2);
-    assert_eq!(read_all(&down_convert(gzip, 1, 3).unwrap()).unwrap().len(), 5);
+    assert_eq!(
+        read_all(&down_convert(none, 1, 3).unwrap()).unwrap().len(),
+        2
+    );
+    assert_eq!(
+        read_all(&down_convert(gzip, 1, 3).unwrap()).unwrap().len(),
+        5
+    );
 }
 
 #[test]
@@ -389,9 +408,15 @@ fn prefix_needs_17_bytes_and_a_plausible_length() {
 
 #[test]
 fn frames_of_all_formats_follow_each_other() {
-    let bytes: Vec<u8> = [0, 5, 8].iter().flat_map(|&i| GOLDEN[i].1).copied().collect();
+    let bytes: Vec<u8> = [0, 5, 8]
+        .iter()
+        .flat_map(|&i| GOLDEN[i].1)
+        .copied()
+        .collect();
     let mut iter = BatchIter::new(&bytes);
-    let magics: Vec<i8> = (&mut iter).map(|frame| frame.unwrap().prefix.magic).collect();
+    let magics: Vec<i8> = (&mut iter)
+        .map(|frame| frame.unwrap().prefix.magic)
+        .collect();
     assert_eq!(magics, [0, 0, 0, 0, 0, 1, 2]);
     assert!(iter.rest().is_empty());
     let mut cut = BatchIter::new(&bytes[..bytes.len() - 1]);
@@ -426,7 +451,11 @@ fn log_append_time_is_the_time_of_every_record() {
     }
     let (bytes, header) = builder.finish().unwrap();
     assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
-    let times: Vec<Millis> = read_all(&bytes).unwrap().iter().map(|o| o.record.timestamp).collect();
+    let times: Vec<Millis> = read_all(&bytes)
+        .unwrap()
+        .iter()
+        .map(|o| o.record.timestamp)
+        .collect();
     assert_eq!(times, [99; 5]);
 }
 
@@ -442,7 +471,10 @@ fn a_cleaned_batch_keeps_its_offsets_and_horizon() {
         .unwrap();
     let (bytes, header) = builder.finish().unwrap();
     assert_eq!(header.delete_horizon(), Some(5000));
-    assert_eq!((header.last_offset(), header.partition_leader_epoch), (109, 7));
+    assert_eq!(
+        (header.last_offset(), header.partition_leader_epoch),
+        (109, 7)
+    );
     let read = read_all(&bytes).unwrap();
     assert_eq!((read[0].offset, read[0].record.timestamp), (103, 1234));
 }
@@ -493,15 +525,32 @@ fn broken_records_are_refused_whatever_the_codec() {
         ("more records than declared", 1, two, |e| {
             matches!(e, Error::RecordsRemaining { count: 1 })
         }),
-        ("header count beyond the record", 1, with_length(&record_body(0, 0, i32::MAX)), |e| {
-            matches!(e, Error::HeaderCount { count: i32::MAX, remaining: 0 })
-        }),
-        ("negative header count", 1, with_length(&record_body(0, 0, -1)), |e| {
-            matches!(e, Error::HeaderCount { count: -1, .. })
-        }),
-        ("record longer than its fields", 1, with_length(&too_long), |e| {
-            matches!(e, Error::RecordLength { .. })
-        }),
+        (
+            "header count beyond the record",
+            1,
+            with_length(&record_body(0, 0, i32::MAX)),
+            |e| {
+                matches!(
+                    e,
+                    Error::HeaderCount {
+                        count: i32::MAX,
+                        remaining: 0
+                    }
+                )
+            },
+        ),
+        (
+            "negative header count",
+            1,
+            with_length(&record_body(0, 0, -1)),
+            |e| matches!(e, Error::HeaderCount { count: -1, .. }),
+        ),
+        (
+            "record longer than its fields",
+            1,
+            with_length(&too_long),
+            |e| matches!(e, Error::RecordLength { .. }),
+        ),
         ("record cut", 1, good[..good.len() - 1].to_vec(), |e| {
             matches!(e, Error::RecordCut { .. })
         }),
@@ -529,7 +578,10 @@ fn overflowing_deltas_are_refused() {
     let batch = edited(&raw_batch(Codec::None, 1, &payload), |bytes| {
         bytes[27..35].copy_from_slice(&1i64.to_be_bytes());
     });
-    assert!(matches!(first_error(&batch), Error::TimestampOverflow { .. }));
+    assert!(matches!(
+        first_error(&batch),
+        Error::TimestampOverflow { .. }
+    ));
     let payload = with_length(&record_body(0, 1, 0));
     let batch = edited(&raw_batch(Codec::None, 1, &payload), |bytes| {
         bytes[..8].copy_from_slice(&i64::MAX.to_be_bytes());
@@ -553,7 +605,10 @@ fn a_record_beyond_the_limit_is_refused_early() {
     payload.resize(1 << 20, 0);
     for codec in &CODECS[1..] {
         let error = first_error(&raw_batch(*codec, 1, &payload));
-        assert!(matches!(error, Error::RecordTooLarge { .. }), "{codec:?}: {error:?}");
+        assert!(
+            matches!(error, Error::RecordTooLarge { .. }),
+            "{codec:?}: {error:?}"
+        );
     }
 }
 
@@ -568,7 +623,10 @@ fn a_claimed_length_reserves_nothing() {
         let batch = Batch::parse(&bytes).unwrap();
         let mut records = Records::new(&batch, &Limits::CLIENT).unwrap();
         let error = records.next().unwrap_err();
-        assert!(matches!(error, Error::RecordCut { .. }), "{codec:?}: {error:?}");
+        assert!(
+            matches!(error, Error::RecordCut { .. }),
+            "{codec:?}: {error:?}"
+        );
         assert!(records.window_capacity() <= 32 * 1024, "{codec:?}");
     }
 }
@@ -576,7 +634,15 @@ fn a_claimed_length_reserves_nothing() {
 /// H20: a batch that unpacks to more than the limit stops there, in a small window.
 #[test]
 fn a_bomb_of_small_records_stops_at_the_batch_limit() {
-    let record = with_length(&[&record_body(0, 0, 0)[..3], &[0x80, 0x20], &[0; 2048], &[1, 0]].concat());
+    let record = with_length(
+        &[
+            &record_body(0, 0, 0)[..3],
+            &[0x80, 0x20],
+            &[0; 2048],
+            &[1, 0],
+        ]
+        .concat(),
+    );
     let payload = record.repeat(4096);
     let limits = Limits {
         batch_bytes: 1 << 20,
@@ -678,7 +744,10 @@ fn a_v2_batch_in_a_wrapper_is_refused() {
     let bytes = wrapped(v2, 1);
     assert!(matches!(
         read_all(&bytes),
-        Err(Error::InnerMagic { magic: 2, wrapper: 1 })
+        Err(Error::InnerMagic {
+            magic: 2,
+            wrapper: 1
+        })
     ));
 }
 
@@ -694,7 +763,10 @@ fn a_v1_wrapper_below_its_last_inner_offset_is_refused() {
     bytes[..8].copy_from_slice(&3i64.to_be_bytes());
     assert_eq!(
         read_all(&bytes),
-        Err(Error::WrapperOffset { wrapper: 3, inner: 4 })
+        Err(Error::WrapperOffset {
+            wrapper: 3,
+            inner: 4
+        })
     );
     // Some versions of librdkafka write 0.
     bytes[..8].copy_from_slice(&0i64.to_be_bytes());

@@ -85,7 +85,11 @@ fn batches_pass_untouched_whatever_the_codec() {
         .unwrap()
         .unwrap();
         assert_eq!(prepared.bytes, bytes, "{codec:?}");
-        assert_eq!(prepared.bytes.as_ptr(), bytes.as_ptr(), "{codec:?}: no copy");
+        assert_eq!(
+            prepared.bytes.as_ptr(),
+            bytes.as_ptr(),
+            "{codec:?}: no copy"
+        );
         assert_eq!(prepared.max_timestamp_offset_delta, 2);
         assert_eq!(prepared.log_append_time, -1);
     }
@@ -147,7 +151,10 @@ fn zstd_needs_produce_v7() {
 fn codec_ids_5_to_7_are_invalid_records() {
     for id in 5..8 {
         let bytes = edited(&simple(Codec::None), |bytes| bytes[22] = id);
-        assert_eq!(code(bytes, V9, &LogConfig::default()), ErrorCode::InvalidRecord);
+        assert_eq!(
+            code(bytes, V9, &LogConfig::default()),
+            ErrorCode::InvalidRecord
+        );
     }
 }
 
@@ -171,7 +178,10 @@ fn a_batch_of_exactly_max_message_bytes_fits() {
     };
     let size = bytes.len() as i32;
     accepted(&bytes, V9, &limit(size));
-    assert_eq!(code(&bytes, V9, &limit(size - 1)), ErrorCode::MessageTooLarge);
+    assert_eq!(
+        code(&bytes, V9, &limit(size - 1)),
+        ErrorCode::MessageTooLarge
+    );
 }
 
 #[test]
@@ -181,7 +191,11 @@ fn a_wrong_crc_is_corrupt_before_anything_is_unpacked() {
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
         // A compacted topic would look inside.
-        assert_eq!(code(bytes, V9, &compacted()), ErrorCode::CorruptMessage, "{codec:?}");
+        assert_eq!(
+            code(bytes, V9, &compacted()),
+            ErrorCode::CorruptMessage,
+            "{codec:?}"
+        );
     }
 }
 
@@ -190,23 +204,37 @@ fn header_rules_of_client_batches() {
     let config = LogConfig::default();
     let good = simple(Codec::None);
     let put_i32 = |at: usize, value: i32| {
-        edited(&good, |bytes| bytes[at..at + 4].copy_from_slice(&value.to_be_bytes()))
+        edited(&good, |bytes| {
+            bytes[at..at + 4].copy_from_slice(&value.to_be_bytes())
+        })
     };
     let with_producer = edited(&good, |bytes| {
         bytes[43..51].copy_from_slice(&5i64.to_be_bytes());
     });
     for (bytes, text) in [
-        (put_i32(23, -1), "Batch has an invalid offset range: [0, -1]"),
+        (
+            put_i32(23, -1),
+            "Batch has an invalid offset range: [0, -1]",
+        ),
         (put_i32(23, i32::MIN), "Batch has an invalid offset range"),
         (put_i32(57, 0), "Invalid reported count for record batch: 0"),
-        (put_i32(57, -3), "Invalid reported count for record batch: -3"),
-        (put_i32(57, 4), "Inconsistent batch offset range [0, 2] and count of records 4"),
+        (
+            put_i32(57, -3),
+            "Invalid reported count for record batch: -3",
+        ),
+        (
+            put_i32(57, 4),
+            "Inconsistent batch offset range [0, 2] and count of records 4",
+        ),
         (put_i32(23, i32::MAX), "Inconsistent batch offset range"),
         (
             edited(&good, |bytes| bytes[22] |= 0x20),
             "Clients are not allowed to write control records",
         ),
-        (with_producer, "Invalid sequence number -1 in record batch with producerId 5"),
+        (
+            with_producer,
+            "Invalid sequence number -1 in record batch with producerId 5",
+        ),
     ] {
         let rejected = run(bytes, V9, &config).unwrap_err();
         assert_eq!(rejected.code, ErrorCode::InvalidRecord, "{text}");
@@ -218,7 +246,10 @@ fn header_rules_of_client_batches() {
 #[test]
 fn a_compacted_topic_needs_keys_and_names_the_records_without() {
     for codec in CODECS {
-        let bytes = batch_of(codec, &[(Some("a"), 1), (None, 2), (Some("b"), 3), (None, 4)]);
+        let bytes = batch_of(
+            codec,
+            &[(Some("a"), 1), (None, 2), (Some("b"), 3), (None, 4)],
+        );
         accepted(&bytes, V9, &LogConfig::default());
         let rejected = run(&bytes, V9, &compacted()).unwrap_err();
         let text = "Compacted topic cannot accept message without key in topic partition t-0";
@@ -288,7 +319,10 @@ fn log_append_time_sets_bit_time_and_crc() {
         let prepared = accepted(simple(codec), V9, &append_time());
         assert_eq!(prepared.log_append_time, NOW, "{codec:?}");
         assert_eq!(prepared.header.max_timestamp, NOW);
-        assert_eq!(prepared.header.timestamp_type(), TimestampType::LogAppendTime);
+        assert_eq!(
+            prepared.header.timestamp_type(),
+            TimestampType::LogAppendTime
+        );
         assert_eq!(prepared.header.codec(), Ok(codec));
         assert_eq!(prepared.header.base_timestamp, 10);
     }
@@ -343,11 +377,7 @@ fn offsets_inside_an_uncompressed_batch_are_consecutive() {
 fn gap_batch(codec: Codec) -> Bytes {
     // Two records with offset deltas 0 and 5: length 7, attributes, time, delta, key "k", no value,
     // no headers.
-    let payload = [
-        [14, 0, 0, 0, 2, b'k', 1, 0],
-        [14, 0, 0, 10, 2, b'k', 1, 0],
-    ]
-    .concat();
+    let payload = [[14, 0, 0, 0, 2, b'k', 1, 0], [14, 0, 0, 10, 2, b'k', 1, 0]].concat();
     raw_batch(codec, 2, &payload)
 }
 
@@ -355,7 +385,11 @@ fn gap_batch(codec: Codec) -> Bytes {
 fn offsets_inside_a_compressed_batch_are_written_anew_when_seen() {
     for codec in &CODECS[1..] {
         let prepared = accepted(gap_batch(*codec), V9, &compacted());
-        let offsets: Vec<i64> = read_all(&prepared.bytes).unwrap().iter().map(|o| o.offset).collect();
+        let offsets: Vec<i64> = read_all(&prepared.bytes)
+            .unwrap()
+            .iter()
+            .map(|o| o.offset)
+            .collect();
         assert_eq!(offsets, [0, 1], "{codec:?}");
         assert_eq!(prepared.header.codec(), Ok(*codec));
     }
@@ -366,7 +400,11 @@ fn a_broken_record_refuses_the_batch() {
     let payload = [14, 0, 0, 0, 2, b'k', 1, 2];
     for codec in CODECS {
         let bytes = raw_batch(codec, 1, &payload);
-        assert_eq!(code(bytes, V9, &compacted()), ErrorCode::InvalidRecord, "{codec:?}");
+        assert_eq!(
+            code(bytes, V9, &compacted()),
+            ErrorCode::InvalidRecord,
+            "{codec:?}"
+        );
     }
 }
 
@@ -413,7 +451,11 @@ fn recompression_keeps_the_producer_and_the_transaction() {
     };
     let header = accepted(build_batch(&[record], &options), V9, &config).header;
     assert_eq!(
-        (header.producer_id, header.producer_epoch, header.base_sequence),
+        (
+            header.producer_id,
+            header.producer_epoch,
+            header.base_sequence
+        ),
         (77, 3, 12)
     );
     assert!(header.is_transactional() && !header.is_control());
@@ -485,7 +527,11 @@ fn old_message_sets_become_one_batch() {
                 ..LogConfig::default()
             };
             let prepared = accepted(bytes, V2, &config);
-            assert_eq!(read_all(&prepared.bytes).unwrap(), golden_records(magic), "{name}");
+            assert_eq!(
+                read_all(&prepared.bytes).unwrap(),
+                golden_records(magic),
+                "{name}"
+            );
             let max = if magic == 0 { -1 } else { 1004 };
             assert_eq!(prepared.header.max_timestamp, max, "{name}");
             let codec = match compression_type {
@@ -521,10 +567,19 @@ fn two_compressed_wrappers_or_mixed_formats_are_refused() {
 fn nested_wrappers_and_wrapped_batches_are_invalid_records() {
     let config = LogConfig::default();
     let (_, plain) = GOLDEN[4];
-    assert_eq!(code(wrapped(&wrapped(plain, 1), 1), V2, &config), ErrorCode::InvalidRecord);
-    assert_eq!(code(wrapped(GOLDEN[8].1, 1), V2, &config), ErrorCode::InvalidRecord);
+    assert_eq!(
+        code(wrapped(&wrapped(plain, 1), 1), V2, &config),
+        ErrorCode::InvalidRecord
+    );
+    assert_eq!(
+        code(wrapped(GOLDEN[8].1, 1), V2, &config),
+        ErrorCode::InvalidRecord
+    );
     // Magic 0 inside magic 1.
-    assert_eq!(code(wrapped(GOLDEN[0].1, 1), V2, &config), ErrorCode::InvalidRecord);
+    assert_eq!(
+        code(wrapped(GOLDEN[0].1, 1), V2, &config),
+        ErrorCode::InvalidRecord
+    );
 }
 
 #[test]
@@ -546,6 +601,10 @@ fn a_bomb_is_too_large() {
     payload.resize(1 << 20, 0);
     for codec in &CODECS[1..] {
         let bytes = raw_batch(*codec, 1, &payload);
-        assert_eq!(code(bytes, V9, &compacted()), ErrorCode::MessageTooLarge, "{codec:?}");
+        assert_eq!(
+            code(bytes, V9, &compacted()),
+            ErrorCode::MessageTooLarge,
+            "{codec:?}"
+        );
     }
 }
