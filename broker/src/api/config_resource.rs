@@ -1,0 +1,147 @@
+//! What the three configuration APIs share: resources, errors with a message, the layout of
+//! entities in the store.
+
+use std::fmt;
+
+use kafka_protocol::protocol::StrBytes;
+
+use crate::error::{ErrorCode, KafkaCode};
+use crate::types::BrokerId;
+use crate::zk::configs::{BROKERS, DEFAULT_ENTITY, TOPICS};
+use crate::{config, zk};
+
+/// What a configuration belongs to (`ConfigResource.Type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ResourceType {
+    Unknown,
+    Topic,
+    Broker,
+    BrokerLogger,
+    ClientMetrics,
+}
+
+impl ResourceType {
+    pub(super) fn from_id(id: i8) -> Self {
+        match id {
+            2 => Self::Topic,
+            4 => Self::Broker,
+            8 => Self::BrokerLogger,
+            16 => Self::ClientMetrics,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for ResourceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "UNKNOWN",
+            Self::Topic => "TOPIC",
+            Self::Broker => "BROKER",
+            Self::BrokerLogger => "BROKER_LOGGER",
+            Self::ClientMetrics => "CLIENT_METRICS",
+        })
+    }
+}
+
+/// One resource of a request; prints as Kafka's `ConfigResource`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resource<'a> {
+    pub(super) kind: ResourceType,
+    pub(super) name: &'a str,
+}
+
+impl fmt::Display for Resource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "ConfigResource(type={}, name='{}')",
+            self.kind, self.name
+        )
+    }
+}
+
+/// A code and the text beside it (`ApiError`): none where it would only repeat the code's own, or
+/// tell a client of our insides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) code: ErrorCode,
+    pub(super) message: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: Some(message.into()),
+        }
+    }
+
+    pub(super) fn invalid_request(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidRequest, message)
+    }
+
+    pub(super) fn text(&self) -> Option<StrBytes> {
+        self.message.clone().map(StrBytes::from_string)
+    }
+}
+
+impl From<zk::configs::Error> for Refusal {
+    fn from(error: zk::configs::Error) -> Self {
+        match &error {
+            zk::configs::Error::ControllerMoved { reason } => Self::new(error.code(), reason),
+            zk::configs::Error::Store(store) => store.clone().into(),
+        }
+    }
+}
+
+impl From<zk::Error> for Refusal {
+    fn from(error: zk::Error) -> Self {
+        tracing::error!(target: "kafka.server.ZkAdminManager", "{error}");
+        Self {
+            code: ErrorCode::UnknownServerError,
+            message: None,
+        }
+    }
+}
+
+/// `ConfigException`s are introduced by the resource; the others speak for themselves.
+pub(super) fn refuse_config(resource: Resource<'_>, error: &config::Error) -> Refusal {
+    let message = match error {
+        config::Error::Conflict { .. } | config::Error::UnknownTopicKey { .. } => error.to_string(),
+        config::Error::Invalid { .. }
+        | config::Error::NotDynamic { .. }
+        | config::Error::Inconsistent { .. }
+        | config::Error::Unreadable { .. } => {
+            format!("Invalid config value for resource {resource}: {error}")
+        }
+    };
+    Refusal::new(error.code(), message)
+}
+
+/// The broker a resource's name stands for; `None` for the cluster's default. `what` is how this
+/// API calls the number.
+pub(super) fn broker_of(name: &str, me: BrokerId, what: &str) -> Result<Option<BrokerId>, Refusal> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let id: BrokerId = name.parse().map_err(|_| {
+        Refusal::invalid_request(format!("{what} id must be an integer, but it is: {name}"))
+    })?;
+    if id != me {
+        return Err(Refusal::invalid_request(format!(
+            "Unexpected broker id, expected {me}, but received {name}"
+        )));
+    }
+    Ok(Some(id))
+}
+
+/// Where a topic's or broker's configuration is kept.
+pub(super) fn entity_of(resource: Resource<'_>) -> Option<(&'static str, &str)> {
+    match resource.kind {
+        ResourceType::Topic => Some((TOPICS, resource.name)),
+        ResourceType::Broker if resource.name.is_empty() => Some((BROKERS, DEFAULT_ENTITY)),
+        ResourceType::Broker => Some((BROKERS, resource.name)),
+        ResourceType::Unknown | ResourceType::BrokerLogger | ResourceType::ClientMetrics => None,
+    }
+}
