@@ -22,8 +22,8 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 
 use super::event::{
-    Acks, Answer, CommitRequest, Effect, Event, JoinAnswer, LeavingMember, MemberRef, Now, Protocol,
-    Settings, SyncAnswer, Token, TransactionalProducer, WriteId,
+    Acks, Answer, CommitRequest, Effect, Event, JoinAnswer, LeavingMember, MemberRef, Now,
+    Protocol, Settings, SyncAnswer, Token, TransactionalProducer, WriteId,
 };
 use super::member::Member;
 use super::offsets::{OffsetAndMetadata, Offsets, RetentionBase};
@@ -425,12 +425,7 @@ impl Group {
         Ok(results)
     }
 
-    fn leave_one(
-        &mut self,
-        now: Now,
-        leaving: &LeavingMember,
-        out: &mut Vec<Effect>,
-    ) -> ErrorCode {
+    fn leave_one(&mut self, now: Now, leaving: &LeavingMember, out: &mut Vec<Effect>) -> ErrorCode {
         let member_id = if leaving.member_id.is_empty() {
             let by_instance = leaving
                 .instance_id
@@ -520,8 +515,10 @@ impl Group {
             .offsets
             .into_iter()
             .partition(|(_, value)| value.metadata.encode_utf16().count() <= max);
-        let refused: Vec<TopicPartition> =
-            refused.into_iter().map(|(partition, _)| partition).collect();
+        let refused: Vec<TopicPartition> = refused
+            .into_iter()
+            .map(|(partition, _)| partition)
+            .collect();
         if stored.is_empty() {
             let results = refused
                 .into_iter()
@@ -707,9 +704,7 @@ impl Group {
 
     /// Writes tombstones of removed offsets; an empty group that has none left dies with them.
     fn clean_up(&mut self, now: Now, removed: Vec<TopicPartition>, out: &mut Vec<Effect>) {
-        if self.state == State::Empty
-            && self.offsets.is_empty()
-            && self.pending_members.is_empty()
+        if self.state == State::Empty && self.offsets.is_empty() && self.pending_members.is_empty()
         {
             tracing::info!(
                 "Group {} transitioned to Dead in generation {}",

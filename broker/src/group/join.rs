@@ -308,9 +308,7 @@ impl Group {
             .members
             .get(new_id)
             .is_some_and(|member| member.awaiting_join == Some(replacement.token));
-        if self.state != State::Stable
-            || self.generation != replacement.generation
-            || !still_waits
+        if self.state != State::Stable || self.generation != replacement.generation || !still_waits
         {
             return;
         }
@@ -349,11 +347,7 @@ impl Group {
             replacement.old_rebalance_timeout_ms,
             replacement.old_session_timeout_ms,
         );
-        self.rename_static_member(
-            &replacement.instance_id,
-            new_id,
-            &replacement.old_member_id,
-        );
+        self.rename_static_member(&replacement.instance_id, new_id, &replacement.old_member_id);
         self.arm_session(now, &replacement.old_member_id);
     }
 

@@ -86,7 +86,11 @@ impl Offsets {
                 .any(|offsets| offsets.contains_key(partition))
     }
 
-    pub(super) fn begin(&mut self, write: WriteId, partitions: impl Iterator<Item = TopicPartition>) {
+    pub(super) fn begin(
+        &mut self,
+        write: WriteId,
+        partitions: impl Iterator<Item = TopicPartition>,
+    ) {
         for partition in partitions {
             self.pending.insert(partition, write);
         }
@@ -410,7 +414,13 @@ mod tests {
         let cases = [
             (149, RetentionBase::Commit, None, value(1), false),
             (150, RetentionBase::Commit, None, value(1), true),
-            (150, RetentionBase::Commit, Some(&subscribed), value(1), false),
+            (
+                150,
+                RetentionBase::Commit,
+                Some(&subscribed),
+                value(1),
+                false,
+            ),
             (150, RetentionBase::Moment(101), None, value(1), false),
             (151, RetentionBase::Moment(101), None, value(1), true),
             (399, RetentionBase::Moment(0), None, explicit.clone(), false),

@@ -71,7 +71,12 @@ impl Bench {
         let base_offset = Offset::try_from(self.log.len()).unwrap();
         if result.is_ok() {
             self.log.extend(records);
-        } else if let [Record::Group { value: Some(value), .. }] = &records[..] {
+        } else if let [
+            Record::Group {
+                value: Some(value), ..
+            },
+        ] = &records[..]
+        {
             self.lost_empty_group |= value.members.is_empty();
         }
         self.step(Event::Appended {
@@ -267,7 +272,11 @@ impl Bench {
         (bench, leader)
     }
 
-    fn static_join(&mut self, instance_id: &str, supports_skipping_assignment: bool) -> JoinRequest {
+    fn static_join(
+        &mut self,
+        instance_id: &str,
+        supports_skipping_assignment: bool,
+    ) -> JoinRequest {
         JoinRequest {
             instance_id: Some(instance_id.into()),
             supports_skipping_assignment,
@@ -383,11 +392,7 @@ fn protocols_must_have_one_in_common() {
     let cases: [(&str, &[&str], ErrorCode); 4] = [
         ("consumer", &["range"], ErrorCode::None),
         ("consumer", &["other", "range"], ErrorCode::None),
-        (
-            "consumer",
-            &["other"],
-            ErrorCode::InconsistentGroupProtocol,
-        ),
+        ("consumer", &["other"], ErrorCode::InconsistentGroupProtocol),
         ("connect", &["range"], ErrorCode::InconsistentGroupProtocol),
     ];
     for (kind, protocols, expected) in cases {
@@ -448,7 +453,11 @@ fn the_protocol_most_members_prefer_wins() {
     }
     bench.advance(20_000);
     let answers: Vec<_> = tokens.iter().map(|it| bench.join_answer(*it)).collect();
-    assert!(answers.iter().all(|it| it.protocol_name.as_deref() == Some("b")));
+    assert!(
+        answers
+            .iter()
+            .all(|it| it.protocol_name.as_deref() == Some("b"))
+    );
     assert!(answers.iter().all(|it| it.generation == 1));
     assert_eq!(answers[0].members.len(), 3, "the first joiner leads");
     assert!(answers[1].members.is_empty() && answers[2].members.is_empty());
@@ -588,7 +597,10 @@ fn member_that_does_not_sync_in_time_is_removed() {
     // Heartbeats alone do not save the follower.
     for _ in 0..11 {
         bench.advance(5_000);
-        assert_eq!(bench.heartbeat(member(&leader.member_id, 1)), ErrorCode::None);
+        assert_eq!(
+            bench.heartbeat(member(&leader.member_id, 1)),
+            ErrorCode::None
+        );
         assert_eq!(
             bench.heartbeat(member(&follower.member_id, 1)),
             ErrorCode::None
@@ -636,7 +648,10 @@ fn followers_wait_for_the_assignment_to_be_in_the_log() {
 #[test]
 fn assignment_that_cannot_be_stored_starts_over() {
     let mapping = [
-        (ErrorCode::NotEnoughReplicas, ErrorCode::CoordinatorNotAvailable),
+        (
+            ErrorCode::NotEnoughReplicas,
+            ErrorCode::CoordinatorNotAvailable,
+        ),
         (ErrorCode::NotLeaderOrFollower, ErrorCode::NotCoordinator),
         (ErrorCode::RequestTimedOut, ErrorCode::RebalanceInProgress),
         (ErrorCode::MessageTooLarge, ErrorCode::UnknownServerError),
@@ -747,10 +762,7 @@ fn static_member_comes_back_without_a_rebalance_and_fences_its_predecessor() {
         } else {
             assert_eq!(back.leader, before.member_id, "it must not assign");
         }
-        assert_eq!(
-            bench.heartbeat(before.clone()),
-            ErrorCode::FencedInstanceId
-        );
+        assert_eq!(bench.heartbeat(before.clone()), ErrorCode::FencedInstanceId);
         assert_eq!(bench.commit(before.clone(), 1), ErrorCode::FencedInstanceId);
         let now = MemberRef {
             member_id: back.member_id,
@@ -799,10 +811,7 @@ fn leaving() {
     assert_eq!(bench.group.state(), State::Empty);
 
     let (mut bench, member) = Bench::stable_static(true);
-    assert_eq!(
-        bench.leave("old", Some("i")),
-        ErrorCode::FencedInstanceId
-    );
+    assert_eq!(bench.leave("old", Some("i")), ErrorCode::FencedInstanceId);
     assert_eq!(bench.leave("", Some("i")), ErrorCode::None);
     assert_eq!(bench.heartbeat(member), ErrorCode::UnknownMemberId);
 }
@@ -852,14 +861,20 @@ fn who_may_commit() {
 #[test]
 fn a_commit_counts_when_it_is_in_the_log_and_its_error_is_translated() {
     let mapping = [
-        (ErrorCode::NotEnoughReplicas, ErrorCode::CoordinatorNotAvailable),
+        (
+            ErrorCode::NotEnoughReplicas,
+            ErrorCode::CoordinatorNotAvailable,
+        ),
         (
             ErrorCode::UnknownTopicOrPartition,
             ErrorCode::CoordinatorNotAvailable,
         ),
         (ErrorCode::NotLeaderOrFollower, ErrorCode::NotCoordinator),
         (ErrorCode::KafkaStorageError, ErrorCode::NotCoordinator),
-        (ErrorCode::MessageTooLarge, ErrorCode::InvalidCommitOffsetSize),
+        (
+            ErrorCode::MessageTooLarge,
+            ErrorCode::InvalidCommitOffsetSize,
+        ),
         (ErrorCode::RequestTimedOut, ErrorCode::RequestTimedOut),
     ];
     for (append, expected) in mapping {
@@ -925,10 +940,7 @@ fn deleting_a_group() {
 #[test]
 fn deleting_offsets() {
     let mut bench = Bench::eager();
-    assert_eq!(
-        bench.delete_offsets("t"),
-        Err(ErrorCode::GroupIdNotFound)
-    );
+    assert_eq!(bench.delete_offsets("t"), Err(ErrorCode::GroupIdNotFound));
     let (mut bench, leader) = Bench::stable();
     bench.commit(leader, 4);
     assert_eq!(
@@ -1061,14 +1073,30 @@ mod sequences {
     /// What a client or the machine does next. Numbers choose among those there are.
     #[derive(Debug, Clone)]
     enum Act {
-        Join { who: usize, is_static: bool, other_topic: bool },
-        Sync { who: usize },
-        Heartbeat { who: usize, stale: bool },
-        Commit { who: usize, stale: bool },
-        Leave { who: usize },
+        Join {
+            who: usize,
+            is_static: bool,
+            other_topic: bool,
+        },
+        Sync {
+            who: usize,
+        },
+        Heartbeat {
+            who: usize,
+            stale: bool,
+        },
+        Commit {
+            who: usize,
+            stale: bool,
+        },
+        Leave {
+            who: usize,
+        },
         Advance(Millis),
         Hold,
-        Release { fail: bool },
+        Release {
+            fail: bool,
+        },
         Expire,
         DeleteOffsets,
     }
@@ -1111,7 +1139,11 @@ mod sequences {
     impl World {
         fn act(&mut self, act: Act) {
             match act {
-                Act::Join { who, is_static, other_topic } => {
+                Act::Join {
+                    who,
+                    is_static,
+                    other_topic,
+                } => {
                     let client = self.clients[who].clone();
                     let mut request = self.bench.join_request(&client.id);
                     request.instance_id = if client.id.is_empty() {
@@ -1139,10 +1171,8 @@ mod sequences {
                         .map(|(index, id)| (id.clone(), Bytes::from(format!("p{index}"))))
                         .collect();
                     let token = self.bench.token();
-                    self.syncs.insert(
-                        token,
-                        (reference.generation, reference.member_id.clone()),
-                    );
+                    self.syncs
+                        .insert(token, (reference.generation, reference.member_id.clone()));
                     self.asked.push(token);
                     self.bench.step(Event::Sync(SyncRequest {
                         token,

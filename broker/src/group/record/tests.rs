@@ -232,10 +232,7 @@ fn a_huge_member_count_allocates_nothing() {
         &[0; 8],
         &[0x7f, 0xff, 0xff, 0xff],
     ]);
-    assert!(matches!(
-        decode_group(&value),
-        Err(Error::Truncated { .. })
-    ));
+    assert!(matches!(decode_group(&value), Err(Error::Truncated { .. })));
 }
 
 #[test]
