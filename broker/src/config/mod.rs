@@ -18,6 +18,7 @@ pub mod file;
 pub mod keys;
 pub mod kraft;
 pub mod listener;
+pub mod logging;
 pub mod sources;
 pub mod topic;
 pub mod topic_keys;

@@ -1,0 +1,282 @@
+//! Configuration in the coordination store: `/config/<type>/<name>` and the notifications under
+//! `/config/changes` by which every broker learns of a change (`AdminZkClient`, `KafkaZkClient`
+//! setOrCreateEntityConfigs).
+//!
+//! 1. A write is one multi with a check of `/controller`, so that no broker writes beside a KRaft
+//!    controller that has taken over.
+//! 2. The notification follows the write; readers read the node anew, so an old notification or
+//!    one too many does no harm.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{CreateMode, Error as StoreError, MultiError, Op, SessionState, Store};
+use crate::config::Properties;
+use crate::error::{ErrorCode, KafkaCode};
+
+/// Types of entities, the names below `/config`.
+pub const TOPICS: &str = "topics";
+/// See [`TOPICS`].
+pub const BROKERS: &str = "brokers";
+/// The entity that stands for all others of its type.
+pub const DEFAULT_ENTITY: &str = "<default>";
+
+/// Where notifications are.
+pub(super) const CHANGES: &str = "/config/changes";
+/// Their names, before the sequence number.
+pub(super) const CHANGE_PREFIX: &str = "config_change_";
+
+/// Tries after the connection was lost in the middle of a write.
+const TRIES: usize = 5;
+
+/// Why a configuration could not be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Kafka's ControllerMovedException.
+    #[error("{reason}")]
+    ControllerMoved { reason: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl KafkaCode for Error {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::ControllerMoved { .. } => ErrorCode::StaleControllerEpoch,
+            Self::Store(_) => ErrorCode::UnknownServerError,
+        }
+    }
+}
+
+/// An entity's configuration; empty when it has none.
+pub async fn read_config(
+    store: &dyn Store,
+    entity_type: &str,
+    entity_name: &str,
+) -> Result<Properties, StoreError> {
+    match store.get(&entity_path(entity_type, entity_name)).await {
+        Ok((data, _)) => Ok(decode_config(&data)),
+        Err(StoreError::NoNode { .. }) => Ok(Properties::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The names of all entities of a type that have a node.
+pub async fn entities(store: &dyn Store, entity_type: &str) -> Result<Vec<String>, StoreError> {
+    match store.children(&format!("/config/{entity_type}")).await {
+        Err(StoreError::NoNode { .. }) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// Replaces an entity's configuration and tells every broker.
+pub async fn change_config(
+    store: &dyn Store,
+    entity_type: &str,
+    entity_name: &str,
+    config: &Properties,
+) -> Result<(), Error> {
+    write_config(store, entity_type, entity_name, config).await?;
+    notify(store, entity_type, entity_name).await?;
+    Ok(())
+}
+
+/// Rule 1.
+async fn write_config(
+    store: &dyn Store,
+    entity_type: &str,
+    entity_name: &str,
+    config: &Properties,
+) -> Result<(), Error> {
+    let path = entity_path(entity_type, entity_name);
+    let data = encode_config(config);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let check = controller_check(store, entity_type, entity_name).await?;
+        let set = Op::Set {
+            path: path.clone(),
+            data: data.clone(),
+            version: None,
+        };
+        match store.multi(vec![check, set]).await {
+            Ok(_) => return Ok(()),
+            Err(MultiError {
+                index: Some(1),
+                error: StoreError::NoNode { .. },
+            }) => match create_with_parents(store, &path, data.clone()).await {
+                // Another broker created it in between: set it after all.
+                Err(StoreError::NodeExists { .. }) => {}
+                other => return Ok(other?),
+            },
+            Err(MultiError {
+                index: Some(0),
+                error,
+            }) => {
+                return Err(Error::ControllerMoved {
+                    reason: format!("The controller moved while configs were written: {error}"),
+                });
+            }
+            // Setting once more is harmless, whether or not the first try got through.
+            Err(MultiError {
+                error: StoreError::Unknown { .. },
+                ..
+            }) if tries < TRIES => wait_until_connected(store).await,
+            Err(MultiError { error, .. }) => return Err(error.into()),
+        }
+    }
+}
+
+/// A check that the controller stays the one that is read here.
+async fn controller_check(
+    store: &dyn Store,
+    entity_type: &str,
+    entity_name: &str,
+) -> Result<Op, Error> {
+    const CONTROLLER: &str = "/controller";
+    let (data, stat) = match store.get(CONTROLLER).await {
+        Err(StoreError::NoNode { .. }) => {
+            return Err(Error::ControllerMoved {
+                reason: format!(
+                    "Cannot set entity configs for {entity_type} {entity_name} when there is no controller."
+                ),
+            });
+        }
+        other => other?,
+    };
+    let kraft_epoch = serde_json::from_slice::<Value>(&data)
+        .ok()
+        .and_then(|json| json.get("kraftControllerEpoch")?.as_i64());
+    if kraft_epoch.is_some_and(|epoch| epoch > 0) {
+        return Err(Error::ControllerMoved {
+            reason: format!(
+                "Cannot set entity configs for {entity_type} {entity_name} directly when there is a KRaft controller."
+            ),
+        });
+    }
+    Ok(Op::Check {
+        path: CONTROLLER.to_owned(),
+        version: stat.version,
+    })
+}
+
+/// Rule 2.
+async fn notify(store: &dyn Store, entity_type: &str, entity_name: &str) -> Result<(), StoreError> {
+    let entity_path = format!("{entity_type}/{entity_name}");
+    let data = Bytes::from(json!({"version": 2, "entity_path": entity_path}).to_string());
+    let path = format!("{CHANGES}/{CHANGE_PREFIX}");
+    let create = || store.create(&path, data.clone(), CreateMode::PersistentSequential);
+    match create().await {
+        Err(StoreError::NoNode { .. }) => {
+            match create_with_parents(store, CHANGES, Bytes::new()).await {
+                Ok(()) | Err(StoreError::NodeExists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            create().await?;
+        }
+        // A second notification does no harm, a missing one does.
+        Err(StoreError::Unknown { .. }) => {
+            wait_until_connected(store).await;
+            create().await?;
+        }
+        other => drop(other?),
+    }
+    Ok(())
+}
+
+/// Creates a node, and its parents without data where they are missing.
+async fn create_with_parents(store: &dyn Store, path: &str, data: Bytes) -> Result<(), StoreError> {
+    match store
+        .create(path, data.clone(), CreateMode::Persistent)
+        .await
+    {
+        Err(StoreError::NoNode { .. }) => {}
+        other => return other.map(drop),
+    }
+    let ends = path.match_indices('/').map(|(index, _)| index).skip(1);
+    for end in ends {
+        let parent = &path[..end];
+        match store
+            .create(parent, Bytes::new(), CreateMode::Persistent)
+            .await
+        {
+            Ok(_) | Err(StoreError::NodeExists { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    store
+        .create(path, data, CreateMode::Persistent)
+        .await
+        .map(drop)
+}
+
+/// Returns once there is a session, or none will be any more.
+pub(super) async fn wait_until_connected(store: &dyn Store) {
+    let mut states = store.session_states();
+    // The error means that the store is gone, and the next call will say so.
+    let _ = states
+        .wait_for(|state| {
+            matches!(
+                state,
+                SessionState::Connected { .. } | SessionState::Closed | SessionState::AuthFailed
+            )
+        })
+        .await;
+}
+
+fn entity_path(entity_type: &str, entity_name: &str) -> String {
+    format!("/config/{entity_type}/{entity_name}")
+}
+
+fn encode_config(config: &Properties) -> Bytes {
+    Bytes::from(json!({"version": 1, "config": config}).to_string())
+}
+
+/// What cannot be read counts as empty, as in Kafka. Numbers and booleans written by hand are
+/// taken as their text.
+fn decode_config(data: &[u8]) -> Properties {
+    let json: Value = serde_json::from_slice(data).unwrap_or(Value::Null);
+    let Some(config) = json.get("config").and_then(Value::as_object) else {
+        return Properties::new();
+    };
+    config
+        .iter()
+        .filter_map(|(key, value)| match value {
+            Value::String(text) => Some((key.clone(), text.clone())),
+            Value::Number(number) => Some((key.clone(), number.to_string())),
+            Value::Bool(flag) => Some((key.clone(), flag.to_string())),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configs_are_written_as_kafka_writes_them() {
+        let config = Properties::from([("retention.ms".to_owned(), "1000".to_owned())]);
+        let data = encode_config(&config);
+        let read: Value = serde_json::from_slice(&data).unwrap();
+        assert_eq!(
+            read,
+            json!({"version": 1, "config": {"retention.ms": "1000"}})
+        );
+        assert_eq!(decode_config(&data), config);
+    }
+
+    #[test]
+    fn unreadable_configs_are_empty() {
+        for data in [
+            "",
+            "x",
+            "[]",
+            "{}",
+            r#"{"version":1}"#,
+            r#"{"version":1,"config":3}"#,
+        ] {
+            assert_eq!(decode_config(data.as_bytes()), Properties::new(), "{data}");
+        }
+    }
+}
