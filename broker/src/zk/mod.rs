@@ -1,17 +1,10 @@
 //! Coordination: Kafka's znodes, in a real ZooKeeper ensemble or in the embedded store.
 
-pub mod embedded;
-mod journal;
-pub mod machine;
-
 use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
-
-pub mod config_changes;
-pub mod configs;
 
 /// A boxed future, so that [`Store`] can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
