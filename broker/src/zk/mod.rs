@@ -1,5 +1,14 @@
 //! Coordination: Kafka's znodes, in a real ZooKeeper ensemble or in the embedded store.
 
+pub mod config_changes;
+pub mod configs;
+pub mod data;
+pub mod embedded;
+mod journal;
+mod json;
+pub mod machine;
+pub mod paths;
+
 use std::future::Future;
 use std::pin::Pin;
 
