@@ -149,26 +149,6 @@ pub fn is_internal_topic(name: &str) -> bool {
     name == GROUP_METADATA_TOPIC || name == TRANSACTION_STATE_TOPIC
 }
 
-/// Why a topic may not have this name, in Kafka's words; `None` when it may (`Topic.validate`).
-pub fn invalid_topic_name(name: &str) -> Option<String> {
-    const LONGEST: usize = 249;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let reason = if name.is_empty() {
-        "the empty string is not allowed".to_owned()
-    } else if name == "." || name == ".." {
-        format!("'{name}' is not allowed")
-    } else if name.encode_utf16().count() > LONGEST {
-        format!("the length of '{name}' is longer than the max allowed length {LONGEST}")
-    } else if !name.bytes().all(allowed) {
-        format!(
-            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
-        )
-    } else {
-        return None;
-    };
-    Some(format!("Topic name is invalid: {reason}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,17 +159,6 @@ mod tests {
         assert_eq!(java_string_hash("hello"), 99162322);
         assert_eq!(java_string_hash("polygenelubricants"), i32::MIN);
         assert_eq!(coordinator_partition("polygenelubricants", 50), 0);
-    }
-
-    #[test]
-    fn topic_names_are_letters_digits_dots_dashes_and_underscores() {
-        for good in ["a", "A.b_c-9", "__consumer_offsets", "..."] {
-            assert_eq!(invalid_topic_name(good), None, "{good}");
-        }
-        let long = "x".repeat(250);
-        for bad in ["", ".", "..", "a b", "a/b", "\u{e9}", long.as_str()] {
-            assert!(invalid_topic_name(bad).is_some(), "{bad}");
-        }
     }
 
     #[test]

@@ -11,12 +11,12 @@ use kafka_protocol::messages::alter_configs_response::{
 };
 
 use super::config_resource::{
-    Refusal, Resource, ResourceType, broker_of, entity_of, refuse_config,
+    Refusal, Resource, ResourceType, broker_of, entity_of, invalid_topic, refuse_config,
 };
 use super::context::Context;
 use crate::config::{Properties, Scope, dynamic, topic_keys};
+use crate::controller::topic_name;
 use crate::error::ErrorCode;
-use crate::types::invalid_topic_name;
 use crate::zk::configs::change_config;
 
 pub async fn handle(cx: &Context, request: AlterConfigsRequest) -> AlterConfigsResponse {
@@ -186,8 +186,8 @@ pub(super) async fn alter_topic(
             format!("The topic '{topic}' does not exist."),
         ));
     }
-    if let Some(reason) = invalid_topic_name(topic) {
-        return Err(Refusal::new(ErrorCode::InvalidTopicException, reason));
+    if let Some(reason) = topic_name::invalid_reason(topic) {
+        return Err(invalid_topic(&reason));
     }
     cx.rooms
         .config

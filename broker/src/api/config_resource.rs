@@ -105,6 +105,13 @@ impl From<zk::Error> for Refusal {
     }
 }
 
+pub(super) fn invalid_topic(reason: &str) -> Refusal {
+    Refusal::new(
+        ErrorCode::InvalidTopicException,
+        format!("Topic name is invalid: {reason}"),
+    )
+}
+
 /// `ConfigException`s are introduced by the resource; the others speak for themselves.
 pub(super) fn refuse_config(resource: Resource<'_>, error: &config::Error) -> Refusal {
     let message = match error {

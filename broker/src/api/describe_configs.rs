@@ -12,14 +12,14 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::config_resource::{Refusal, Resource, ResourceType};
+use super::config_resource::{Refusal, Resource, ResourceType, invalid_topic};
 use super::context::Context;
 use crate::config::dynamic::{self, Layers};
 use crate::config::keys::{self, KEYS, Mode};
 use crate::config::value::{Type, Value};
 use crate::config::{Config, Properties, logging, topic_keys};
+use crate::controller::topic_name;
 use crate::error::ErrorCode;
-use crate::types::invalid_topic_name;
 use crate::zk::configs::{TOPICS, read_config};
 
 /// `DescribeConfigsResponse.ConfigSource`.
@@ -133,8 +133,8 @@ async fn entries(
     };
     match resource.kind {
         ResourceType::Topic => {
-            if let Some(reason) = invalid_topic_name(resource.name) {
-                return Err(Refusal::new(ErrorCode::InvalidTopicException, reason));
+            if let Some(reason) = topic_name::invalid_reason(resource.name) {
+                return Err(invalid_topic(&reason));
             }
             if rooms.cluster.image().topic(resource.name).is_none() {
                 return Ok(None);

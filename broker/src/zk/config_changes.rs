@@ -246,7 +246,14 @@ fn loggable(entity_type: &str, config: &Properties) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use tokio::sync::mpsc;
+
+    use super::super::CreateMode;
+    use super::super::configs::change_config;
+    use super::super::embedded::{Embedded, EmbeddedStore};
     use super::*;
+    use crate::clock::ManualClock;
 
     #[test]
     fn both_versions_of_notifications_are_read() {
@@ -290,5 +297,122 @@ mod tests {
             loggable("users", &config),
             "Map(SCRAM-SHA-256 -> [hidden], producer_byte_rate -> 5)"
         );
+    }
+
+    /// A store with a controller, a clock that stands still, and the changes that are handed on.
+    struct Watched {
+        server: Arc<Embedded>,
+        clock: Arc<ManualClock>,
+        store: Arc<EmbeddedStore>,
+        cancel: CancellationToken,
+    }
+
+    impl Watched {
+        async fn new() -> Self {
+            let clock = Arc::new(ManualClock::at(1_000_000));
+            let server = Embedded::in_memory(Arc::clone(&clock) as Arc<dyn Clock>);
+            let store = Arc::new(server.connect());
+            for path in ["/controller", "/config", CHANGES] {
+                store
+                    .create(path, Bytes::new(), CreateMode::Persistent)
+                    .await
+                    .unwrap();
+            }
+            Self {
+                server,
+                clock,
+                store,
+                cancel: CancellationToken::new(),
+            }
+        }
+
+        async fn set(&self, entity_type: &str, name: &str, value: &str) {
+            let other = self.server.connect();
+            let config = Properties::from([("k".to_owned(), value.to_owned())]);
+            change_config(&other, entity_type, name, &config)
+                .await
+                .unwrap();
+        }
+
+        fn watch(&self) -> mpsc::UnboundedReceiver<String> {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let handle = move |change: ConfigChange| {
+                let value = change.config.get("k").cloned().unwrap_or_default();
+                let line = format!("{}/{}={value}", change.entity_type, change.entity_name);
+                // The receiver may be gone at the end of a test.
+                let _ = sender.send(line);
+            };
+            let store = Arc::clone(&self.store) as Arc<dyn Store>;
+            let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+            tokio::spawn(run(store, clock, handle, self.cancel.clone()));
+            receiver
+        }
+    }
+
+    async fn next(changes: &mut mpsc::UnboundedReceiver<String>) -> String {
+        tokio::time::timeout(std::time::Duration::from_secs(10), changes.recv())
+            .await
+            .expect("a change within 10 s")
+            .expect("the watch runs")
+    }
+
+    #[tokio::test]
+    async fn what_was_set_before_is_replayed_and_what_is_set_later_follows_in_order() {
+        let watched = Watched::new().await;
+        watched.set("topics", "a", "1").await;
+        watched.set("brokers", "<default>", "2").await;
+        let mut changes = watched.watch();
+        // The notifications, then every entity once.
+        for expect in [
+            "topics/a=1",
+            "brokers/<default>=2",
+            "topics/a=1",
+            "brokers/<default>=2",
+        ] {
+            assert_eq!(next(&mut changes).await, expect);
+        }
+        watched.set("topics", "b", "3").await;
+        assert_eq!(next(&mut changes).await, "topics/b=3");
+        watched.set("topics", "a", "4").await;
+        assert_eq!(next(&mut changes).await, "topics/a=4");
+        watched.cancel.cancel();
+    }
+
+    #[tokio::test]
+    async fn changes_go_on_after_the_session_expired() {
+        let watched = Watched::new().await;
+        let mut changes = watched.watch();
+        watched.set("topics", "a", "1").await;
+        assert_eq!(next(&mut changes).await, "topics/a=1");
+        watched.store.expire();
+        watched.set("topics", "a", "2").await;
+        // The first round's bootstrap may have shown the entity once more.
+        while next(&mut changes).await != "topics/a=2" {}
+        watched.cancel.cancel();
+    }
+
+    #[tokio::test]
+    async fn notifications_are_purged_after_fifteen_minutes() {
+        let watched = Watched::new().await;
+        let mut changes = watched.watch();
+        watched.set("topics", "a", "1").await;
+        assert_eq!(next(&mut changes).await, "topics/a=1");
+        watched.clock.advance(EXPIRATION_MS + 1);
+        watched.set("topics", "a", "2").await;
+        while next(&mut changes).await != "topics/a=2" {}
+        let look = watched.server.connect();
+        let purged = async {
+            loop {
+                let (names, watch) = look.children_and_watch(CHANGES).await.unwrap();
+                if names == ["config_change_0000000001"] {
+                    return;
+                }
+                let _ = watch.await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), purged)
+            .await
+            .expect("purged within 10 s");
+        watched.cancel.cancel();
     }
 }

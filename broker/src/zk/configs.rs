@@ -252,7 +252,11 @@ fn decode_config(data: &[u8]) -> Properties {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::embedded::{Embedded, EmbeddedStore};
     use super::*;
+    use crate::clock::SystemClock;
 
     #[test]
     fn configs_are_written_as_kafka_writes_them() {
@@ -277,6 +281,65 @@ mod tests {
             r#"{"version":1,"config":3}"#,
         ] {
             assert_eq!(decode_config(data.as_bytes()), Properties::new(), "{data}");
+        }
+    }
+
+    async fn store_with_controller(controller: &str) -> EmbeddedStore {
+        let store = Embedded::in_memory(Arc::new(SystemClock)).connect();
+        let data = Bytes::copy_from_slice(controller.as_bytes());
+        store
+            .create("/controller", data, CreateMode::Ephemeral)
+            .await
+            .unwrap();
+        store
+    }
+
+    #[tokio::test]
+    async fn a_change_is_stored_and_told_with_missing_parents_made() {
+        let store =
+            store_with_controller(r#"{"version":2,"brokerid":1,"kraftControllerEpoch":-1}"#).await;
+        for value in ["1", "2"] {
+            let config = Properties::from([("retention.ms".to_owned(), value.to_owned())]);
+            change_config(&store, TOPICS, "t", &config).await.unwrap();
+            assert_eq!(read_config(&store, TOPICS, "t").await, Ok(config));
+        }
+        assert_eq!(entities(&store, TOPICS).await, Ok(vec!["t".to_owned()]));
+        let changes = store.children(CHANGES).await.unwrap();
+        assert_eq!(
+            changes,
+            ["config_change_0000000000", "config_change_0000000001"]
+        );
+        let (data, _) = store
+            .get(&format!("{CHANGES}/{}", changes[0]))
+            .await
+            .unwrap();
+        let read: Value = serde_json::from_slice(&data).unwrap();
+        assert_eq!(read, json!({"version": 2, "entity_path": "topics/t"}));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_without_a_zookeeper_controller() {
+        let none = Embedded::in_memory(Arc::new(SystemClock)).connect();
+        let kraft =
+            store_with_controller(r#"{"version":2,"brokerid":3000,"kraftControllerEpoch":5}"#)
+                .await;
+        for (store, expect) in [
+            (
+                none,
+                "Cannot set entity configs for topics t when there is no controller.",
+            ),
+            (
+                kraft,
+                "Cannot set entity configs for topics t directly when there is a KRaft controller.",
+            ),
+        ] {
+            let error = change_config(&store, TOPICS, "t", &Properties::new())
+                .await
+                .unwrap_err();
+            assert_eq!(error.to_string(), expect);
+            assert_eq!(error.code(), ErrorCode::StaleControllerEpoch);
+            assert_eq!(store.exists("/config/topics/t").await, Ok(None));
+            assert_eq!(store.exists(CHANGES).await, Ok(None));
         }
     }
 }
