@@ -18,6 +18,7 @@ from cases import NotRun, Suite, equal  # noqa: E402
 from harness import JAVA, KAFKA_LIBS, TARGET, Kafka, Ottla, ZooKeeper, wait_for  # noqa: E402
 
 BUILT = TARGET / "compat"
+PYTHON = [str(BUILT / "python" / "bin" / "python"), str(HERE / "python" / "client.py")]
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
 
@@ -160,11 +161,7 @@ def group_of_three(client, broker):
 
 
 def create_topic(broker, topic, partitions):
-    """Through the wire, by the Python client or Kafka's tool, whichever is here."""
-    from confluent_kafka.admin import AdminClient, NewTopic
-    for future in AdminClient({"bootstrap.servers": broker.bootstrap}).create_topics(
-            [NewTopic(topic, partitions, 1)]).values():
-        future.result(30)
+    subprocess.run([*PYTHON, "create", broker.bootstrap, topic, str(partitions)], check=True, timeout=60)
 
 
 def restart_while_producing(client, broker, how):
@@ -220,12 +217,11 @@ def all_clients():
     def program(name, path, **kwargs):
         return Client(name, [str(path)], None if path.exists() else f"{path} is not built", **kwargs)
 
-    python = BUILT / "python" / "bin" / "python"
     modules = BUILT / "kafkajs" / "node_modules"
     return [
         Kcat("kcat", ["kcat"], None if shutil.which("kcat") else "kcat is not installed"),
-        Client("confluent-kafka", [str(python), str(HERE / "python" / "client.py")],
-               None if python.exists() else "the Python packages are not installed"),
+        Client("confluent-kafka", PYTHON,
+               None if pathlib.Path(PYTHON[0]).exists() else "the Python packages are not installed"),
         java("3.9", KAFKA_LIBS),
         java("4.1", BUILT / "java-4.1"),
         program("franz-go", BUILT / "bin" / "franz-go"),
@@ -279,8 +275,4 @@ def main():
 
 
 if __name__ == "__main__":
-    # confluent-kafka creates topics for all clients.
-    python = BUILT / "python" / "bin" / "python"
-    if python.exists() and pathlib.Path(sys.executable).resolve() != python.resolve() and "VIRTUAL_ENV" not in os.environ:
-        os.execve(str(python), [str(python), *sys.argv], {**os.environ, "VIRTUAL_ENV": str(BUILT / "python")})
     main()

@@ -3,6 +3,7 @@
 import sys
 
 from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 
 def produce(bootstrap, topic, count, codec, idempotent, prefix):
@@ -65,4 +66,10 @@ def member(bootstrap, topic, group):
         reader.commit(message, asynchronous=False)
 
 
-{"produce": produce, "consume": consume, "member": member}[sys.argv[1]](*sys.argv[2:])
+def create(bootstrap, topic, partitions):
+    """Not a role of the table: makes topics for all clients."""
+    for future in AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, int(partitions), 1)]).values():
+        future.result(30)
+
+
+{"create": create, "produce": produce, "consume": consume, "member": member}[sys.argv[1]](*sys.argv[2:])
