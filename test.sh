@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Installs what the tests need, by package name, and runs all of them. Ends with one line per part
+# and exits non-zero when a part failed. `./test.sh PART…` runs only those parts.
+set -uo pipefail
+cd "$(dirname "$0")"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+export KAFKA_LIBS=$CARGO_TARGET_DIR/compat/kafka-libs
+logs=$CARGO_TARGET_DIR/test-logs
+mkdir -p "$logs"
+failed=0
+summary=()
+wanted=("$@")
+
+want() {
+  [ ${#wanted[@]} -eq 0 ] && return 0
+  local part
+  for part in "${wanted[@]}"; do [ "$part" = "$1" ] && return 0; done
+  return 1
+}
+
+finish_part() { # NAME STATUS SECONDS
+  if [ "$2" -eq 0 ]; then
+    summary+=("passed  $1 ($3 s)")
+  else
+    failed=1
+    summary+=("FAILED  $1 ($3 s)")
+  fi
+}
+
+part() { # NAME COMMAND…
+  local name=$1 started=$SECONDS status=0
+  shift
+  want "$name" || return 0
+  echo "=== $name"
+  "$@" || status=$?
+  finish_part "$name" "$status" $((SECONDS - started))
+}
+
+# Runs two at a time: most of them wait for processes to start more than they compute.
+beside() { # NAME COMMAND… -- NAME COMMAND…
+  local first=() second=() target=first word
+  for word in "$@"; do
+    if [ "$word" = -- ]; then target=second; else declare -n list=$target; list+=("$word"); fi
+  done
+  local started=$SECONDS pid="" status
+  if want "${first[0]}"; then
+    echo "=== ${first[0]} (in the background)"
+    "${first[@]:1}" >"$logs/${first[0]}.log" 2>&1 &
+    pid=$!
+  fi
+  part "${second[@]}"
+  if [ -n "$pid" ]; then
+    status=0
+    wait "$pid" || status=$?
+    echo "=== ${first[0]}"
+    cat "$logs/${first[0]}.log"
+    finish_part "${first[0]}" "$status" $((SECONDS - started))
+  fi
+}
+
+install_packages() {
+  local packages=()
+  need() { command -v "$1" >/dev/null 2>&1 || packages+=("${@:2}"); }
+  need cc gcc libc6-dev
+  need kcat kcat
+  need java default-jdk-headless
+  need mvn maven
+  need node nodejs npm
+  need go golang
+  need python3 python3
+  python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
+  [ -e /usr/share/java/zookeeper.jar ] || packages+=(zookeeper)
+  [ ${#packages[@]} -eq 0 ] && return 0
+  local sudo=""
+  [ "$(id -u)" -eq 0 ] || sudo=sudo
+  $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+}
+
+deny() {
+  if command -v cargo-deny >/dev/null 2>&1; then
+    cargo deny check bans licenses sources
+  else
+    echo "cargo deny: not run, it is not installed"
+  fi
+}
+
+part packages install_packages
+part fetch compat/install.sh
+part format cargo fmt --all --check
+part clippy cargo clippy --workspace --all-targets -- -D warnings
+part deny deny
+part unit cargo test --workspace
+part release cargo build --release
+beside kafka-tools compat/kafka-tools/run.py -- takeover compat/takeover/run.py
+beside znodes compat/znodes/run.py -- clients compat/clients/run.py
+
+echo
+printf '%s\n' "${summary[@]}"
+exit $failed
