@@ -92,6 +92,7 @@ part deny deny
 part unit cargo test --workspace
 part release cargo build --release
 beside kafka-tools compat/kafka-tools/run.py -- takeover compat/takeover/run.py
+part bigfile compat/bigfile/run.py
 beside znodes compat/znodes/run.py -- clients compat/clients/run.py
 
 echo

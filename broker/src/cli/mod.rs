@@ -1,1 +1,114 @@
-//! See design: cli.
+//! The command line: `ottla server`, and Kafka's tools under their own names.
+//!
+//! A tool is found by its first argument (`ottla topics`) or by the name the binary was called
+//! with (`kafka-topics`, `kafka-topics.sh`), so that links to one binary stand in for Kafka's
+//! `bin/`. Tools see only `net/`: they are clients like any other.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+pub mod server;
+
+/// One tool: the name after `ottla` and after `kafka-`, what it does, and how it runs.
+struct Tool {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> ExitCode,
+}
+
+/// THE table of tools; `ottla --help` lists it in this order.
+const TOOLS: &[Tool] = &[];
+
+const HELP_HEAD: &str = "\
+Ottla is a Kafka broker for ZooKeeper clusters: it speaks Kafka 3.9.
+
+  ottla                                    a broker on localhost:9092, data in ./ottla-data,
+                                           no ZooKeeper needed
+  ottla server server.properties           a broker as the file says
+  ottla server --override KEY=VALUE        … with single settings changed
+
+Try it, in a second terminal:
+  kcat -b localhost:9092 -P -t quick <<<hello
+  kcat -b localhost:9092 -C -t quick -o beginning -e
+
+Settings are Kafka's, from (later wins) built-in defaults, the file, KAFKA_* in the environment
+(KAFKA_LOG_DIRS is log.dirs), and --override. Without zookeeper.connect the broker keeps its
+coordination data itself, beside its logs.
+
+Kafka's tools are here too, with Kafka's flags (ottla topics --help):
+";
+
+/// Runs what the command line asks for.
+pub fn main(arguments: &[String]) -> ExitCode {
+    let (called_as, rest) = match arguments.split_first() {
+        Some((first, rest)) => (tool_name(first), rest),
+        None => (None, arguments),
+    };
+    if let Some(name) = called_as {
+        return run(&name, rest);
+    }
+    match rest.split_first() {
+        None => server::run(&[]),
+        Some((word, _)) if matches!(word.as_str(), "--help" | "-h" | "help") => {
+            print!("{}", help());
+            ExitCode::SUCCESS
+        }
+        Some((word, _)) if matches!(word.as_str(), "--version" | "-V") => {
+            println!("ottla {} (speaks Kafka 3.9)", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Some((word, _)) if word.starts_with('-') => server::run(rest),
+        Some((word, rest)) => run(word, rest),
+    }
+}
+
+/// `kafka-topics.sh` in any folder → `topics`; `None` when called as `ottla` or anything else.
+fn tool_name(called_as: &str) -> Option<String> {
+    let file = Path::new(called_as).file_name()?.to_str()?;
+    let name = file.strip_suffix(".sh").unwrap_or(file);
+    let name = name.strip_prefix("kafka-")?;
+    Some(name.to_owned())
+}
+
+fn run(name: &str, arguments: &[String]) -> ExitCode {
+    match name {
+        "server" | "server-start" => server::run(arguments),
+        _ => match TOOLS.iter().find(|tool| tool.name == name) {
+            Some(tool) => (tool.run)(arguments),
+            None => {
+                eprintln!("ottla: there is no command '{name}'. Commands:\n");
+                eprint!("{}", commands());
+                ExitCode::from(1)
+            }
+        },
+    }
+}
+
+fn help() -> String {
+    format!("{HELP_HEAD}{}", commands())
+}
+
+fn commands() -> String {
+    TOOLS
+        .iter()
+        .map(|tool| format!("  {:<22} {}\n", tool.name, tool.about))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tools_are_found_by_the_name_they_are_called_with() {
+        for (called_as, tool) in [
+            ("kafka-topics", Some("topics")),
+            ("/opt/kafka/bin/kafka-topics.sh", Some("topics")),
+            ("kafka-server-start.sh", Some("server-start")),
+            ("/usr/bin/ottla", None),
+            ("target/release/ottla", None),
+        ] {
+            assert_eq!(tool_name(called_as).as_deref(), tool, "{called_as}");
+        }
+    }
+}

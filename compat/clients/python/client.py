@@ -68,7 +68,8 @@ def member(bootstrap, topic, group):
 
 def create(bootstrap, topic, partitions):
     """Not a role of the table: makes topics for all clients."""
-    for future in AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, int(partitions), 1)]).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.create_topics([NewTopic(topic, int(partitions), 1)]).values():
         future.result(30)
 
 
