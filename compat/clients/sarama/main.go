@@ -129,6 +129,7 @@ func consume(bootstrap, topic, group string, count int) {
 	c.Consumer.Offsets.AutoCommit.Enable = false
 	c.Consumer.Group.Session.Timeout = 6 * time.Second
 	c.Consumer.Group.Heartbeat.Interval = time.Second
+	c.Consumer.Group.Rebalance.Timeout = 10 * time.Second
 	consumer, err := sarama.NewConsumerGroup([]string{bootstrap}, group, c)
 	fail(err)
 	ctx, cancel := context.WithCancel(context.Background())
