@@ -76,7 +76,11 @@ impl Admin {
     /// `bootstrap` is `host:port[,host:port…]`; the first that answers is used.
     pub(crate) fn connect(bootstrap: &str, client_id: &str) -> Result<Self> {
         let mut failures = Vec::new();
-        for server in bootstrap.split(',').map(str::trim).filter(|s| !s.is_empty()) {
+        for server in bootstrap
+            .split(',')
+            .map(str::trim)
+            .filter(|s| !s.is_empty())
+        {
             let connected = parse_address(server)
                 .and_then(|(host, port)| Connection::open(&host, port, client_id));
             match connected {
@@ -94,7 +98,10 @@ impl Admin {
                 Err(error) => failures.push(format!("{server}: {error:#}")),
             }
         }
-        bail!("no broker of {bootstrap} could be reached: {}", failures.join("; "))
+        bail!(
+            "no broker of {bootstrap} could be reached: {}",
+            failures.join("; ")
+        )
     }
 
     /// Metadata of some topics, or of all; never creates one.
@@ -194,7 +201,11 @@ impl Admin {
             };
             let response = self.bootstrap.send(&request)?;
             let (code, message, id) = match response.coordinators.first() {
-                Some(found) => (found.error_code, found.error_message.clone(), found.node_id.0),
+                Some(found) => (
+                    found.error_code,
+                    found.error_message.clone(),
+                    found.node_id.0,
+                ),
                 None => (
                     response.error_code,
                     response.error_message.clone(),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{
-    Decodable, Encodable, HeaderVersion, Message, Request, StrBytes, VersionRange,
+    Decodable, Encodable, HeaderVersion, Message as _, Request, StrBytes, VersionRange,
 };
 
 /// Longest a tool waits for a connection or an answer.
@@ -81,7 +81,10 @@ impl Connection {
         };
         let version = offered.max.min(R::VERSIONS.max);
         if version < offered.min || version < R::VERSIONS.min {
-            bail!("the broker offers no version of API {} that we know", R::KEY);
+            bail!(
+                "the broker offers no version of API {} that we know",
+                R::KEY
+            );
         }
         Ok(version)
     }
@@ -145,9 +148,4 @@ impl Connection {
         debug_assert!(!frame.has_remaining());
         Ok(response)
     }
-}
-
-/// The versions our codec knows of an API.
-pub(crate) fn known<R: Request + Message>() -> VersionRange {
-    R::VERSIONS
 }

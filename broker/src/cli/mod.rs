@@ -7,6 +7,18 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+mod admin;
+mod api_names;
+mod broker_api_versions;
+mod cluster;
+mod configs;
+mod connection;
+mod delete_records;
+mod get_offsets;
+mod log_dirs;
+mod options;
+mod topics;
+
 pub mod server;
 
 /// One tool: the name after `ottla` and after `kafka-`, what it does, and how it runs.
@@ -17,7 +29,43 @@ struct Tool {
 }
 
 /// THE table of tools; `ottla --help` lists it in this order.
-const TOOLS: &[Tool] = &[];
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "topics",
+        about: "create, list, describe, alter and delete topics",
+        run: topics::run,
+    },
+    Tool {
+        name: "configs",
+        about: "describe and alter configs of topics, brokers and loggers",
+        run: configs::run,
+    },
+    Tool {
+        name: "get-offsets",
+        about: "offsets of partitions, by time",
+        run: get_offsets::run,
+    },
+    Tool {
+        name: "broker-api-versions",
+        about: "which versions of which APIs each broker offers",
+        run: broker_api_versions::run,
+    },
+    Tool {
+        name: "cluster",
+        about: "the cluster's id",
+        run: cluster::run,
+    },
+    Tool {
+        name: "delete-records",
+        about: "delete records up to an offset",
+        run: delete_records::run,
+    },
+    Tool {
+        name: "log-dirs",
+        about: "sizes of replicas by log dir",
+        run: log_dirs::run,
+    },
+];
 
 const HELP_HEAD: &str = "\
 Ottla is a Kafka broker for ZooKeeper clusters: it speaks Kafka 3.9.

@@ -28,7 +28,9 @@ pub(crate) fn usage_error(name: &str, message: &str) -> ExitCode {
 }
 
 /// `key=value` pairs of a properties file given by `--command-config` and its kin.
-pub(crate) fn properties_file(path: &str) -> anyhow::Result<std::collections::BTreeMap<String, String>> {
+pub(crate) fn properties_file(
+    path: &str,
+) -> anyhow::Result<std::collections::BTreeMap<String, String>> {
     let file = std::fs::File::open(path).map_err(|error| anyhow::anyhow!("{path}: {error}"))?;
     let read = java_properties::read(std::io::BufReader::new(file))
         .map_err(|error| anyhow::anyhow!("{path}: {error}"))?;

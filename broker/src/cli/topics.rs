@@ -23,7 +23,7 @@ use regex::Regex;
 use super::admin::{Admin, ApiError, check, text, topic_name};
 use super::configs::{ConfigEntry, Resource, describe};
 use super::options::{parse, usage_error};
-use crate::config::topic_keys;
+use crate::config::Config;
 use crate::error::ErrorCode;
 use crate::types::{BrokerId, format_uuid, is_internal_topic};
 
@@ -154,7 +154,10 @@ fn create(options: &Options, admin: &mut Admin) -> Result<()> {
         .replication_factor
         .is_some_and(|factor| !(1..=i32::from(i16::MAX)).contains(&factor))
     {
-        bail!("The replication factor must be between 1 and {} inclusive", i16::MAX);
+        bail!(
+            "The replication factor must be between 1 and {} inclusive",
+            i16::MAX
+        );
     }
     let configs = parse_configs(&options.config)?;
     if name.contains(['.', '_']) {
@@ -168,7 +171,11 @@ fn create(options: &Options, admin: &mut Admin) -> Result<()> {
     let mut topic = CreatableTopic::default()
         .with_name(topic_name(name))
         .with_num_partitions(options.partitions.unwrap_or(-1))
-        .with_replication_factor(options.replication_factor.map_or(-1, |factor| factor as i16))
+        .with_replication_factor(
+            options
+                .replication_factor
+                .map_or(-1, |factor| factor as i16),
+        )
         .with_configs(
             configs
                 .iter()
@@ -221,10 +228,12 @@ fn parse_configs(given: &[String]) -> Result<BTreeMap<String, String>> {
         };
         configs.insert(key.trim().to_owned(), value.trim().to_owned());
     }
-    topic_keys::validate(&configs).map_err(|error| ApiError {
-        code: ErrorCode::InvalidConfig,
-        message: error.to_string(),
-    })?;
+    Config::new(BTreeMap::new())
+        .and_then(|defaults| defaults.validate_topic_overrides(&configs))
+        .map_err(|error| ApiError {
+            code: ErrorCode::InvalidConfig,
+            message: error.to_string(),
+        })?;
     Ok(configs)
 }
 
@@ -242,7 +251,10 @@ fn parse_assignment(given: &str) -> Result<Vec<Vec<BrokerId>>> {
             }
             replicas.push(id);
         }
-        if partitions.first().is_some_and(|first| first.len() != replicas.len()) {
+        if partitions
+            .first()
+            .is_some_and(|first| first.len() != replicas.len())
+        {
             bail!("Partition {index} has different replication factor: {replicas:?}");
         }
         partitions.push(replicas);
@@ -347,7 +359,13 @@ fn print_topic(
 ) {
     let configs: Vec<_> = overridden
         .iter()
-        .map(|entry| format!("{}={}", entry.name, entry.value.as_deref().unwrap_or("null")))
+        .map(|entry| {
+            format!(
+                "{}={}",
+                entry.name,
+                entry.value.as_deref().unwrap_or("null")
+            )
+        })
         .collect();
     let id = if topic.topic_id.is_nil() {
         String::new()
@@ -358,7 +376,9 @@ fn print_topic(
         "Topic: {}{id}\tPartitionCount: {}\tReplicationFactor: {}\tConfigs: {}",
         name_of(topic),
         partitions.len(),
-        partitions.first().map_or(0, |first| first.replica_nodes.len()),
+        partitions
+            .first()
+            .map_or(0, |first| first.replica_nodes.len()),
         configs.join(",")
     );
 }
@@ -386,7 +406,11 @@ fn alter(options: &Options, admin: &mut Admin) -> Result<()> {
     if topics.is_empty() {
         return Ok(());
     }
-    let assignment = options.replica_assignment.as_deref().map(parse_assignment).transpose()?;
+    let assignment = options
+        .replica_assignment
+        .as_deref()
+        .map(parse_assignment)
+        .transpose()?;
     let changes = topics
         .iter()
         .map(|topic| {
@@ -400,8 +424,9 @@ fn alter(options: &Options, admin: &mut Admin) -> Result<()> {
                         .iter()
                         .skip(topic.partitions.len())
                         .map(|replicas| {
-                            CreatePartitionsAssignment::default()
-                                .with_broker_ids(replicas.iter().copied().map(WireBrokerId).collect())
+                            CreatePartitionsAssignment::default().with_broker_ids(
+                                replicas.iter().copied().map(WireBrokerId).collect(),
+                            )
                         })
                         .collect(),
                 ));
@@ -424,7 +449,10 @@ fn delete(options: &Options, admin: &mut Admin) -> Result<()> {
     if topics.is_empty() {
         return Ok(());
     }
-    let names: Vec<_> = topics.iter().map(|topic| topic_name(name_of(topic))).collect();
+    let names: Vec<_> = topics
+        .iter()
+        .map(|topic| topic_name(name_of(topic)))
+        .collect();
     // Versions before 6 name the topics in a list of their own.
     let version_has_states = admin.any().version::<DeleteTopicsRequest>()? >= 6;
     let request = if version_has_states {
