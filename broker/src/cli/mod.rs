@@ -2,7 +2,8 @@
 //!
 //! A tool is found by its first argument (`ottla topics`) or by the name the binary was called
 //! with (`kafka-topics`, `kafka-topics.sh`), so that links to one binary stand in for Kafka's
-//! `bin/`. Tools see only `net/`: they are clients like any other.
+//! `bin/`. Tools see only `net/`: they are clients like any other
+//! (`dump-log` alone reads files).
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ mod cluster;
 mod configs;
 mod connection;
 mod delete_records;
+mod dump_log;
 mod get_offsets;
 mod log_dirs;
 mod options;
@@ -64,6 +66,11 @@ const TOOLS: &[Tool] = &[
         name: "log-dirs",
         about: "sizes of replicas by log dir",
         run: log_dirs::run,
+    },
+    Tool {
+        name: "dump-log",
+        about: "the contents of segments, indexes and producer snapshots",
+        run: dump_log::run,
     },
 ];
 
