@@ -424,6 +424,58 @@ mod tests {
     }
 
     #[test]
+    fn entries_are_those_of_kafka() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/api/testdata/describe-configs.properties"
+        );
+        let file = crate::config::file::read(std::path::Path::new(path)).unwrap();
+        let live = LiveConfig::new(Config::new(file).unwrap());
+        let overrides = properties(&[
+            ("retention.ms", "5"),
+            ("cleanup.policy", "compact,delete"),
+            ("min.cleanable.dirty.ratio", "0.75"),
+            ("odd", "1"),
+        ]);
+        let quoted = |text: &Option<StrBytes>| {
+            text.as_ref()
+                .map_or("null".to_owned(), |text| format!("\"{}\"", &**text))
+        };
+        let mut ours = Vec::new();
+        for (kind, mut entries) in [
+            ("broker", view(&live, ALL, |view| view.broker())),
+            ("topic", view(&live, ALL, |view| view.topic(&overrides))),
+        ] {
+            entries.sort_by(|a, b| a.name.cmp(&b.name));
+            for entry in entries {
+                let synonyms: Vec<String> = entry
+                    .synonyms
+                    .iter()
+                    .map(|one| format!("{}={}@{}", &*one.name, quoted(&one.value), one.source))
+                    .collect();
+                ours.push(format!(
+                    "{kind}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
+                    &*entry.name,
+                    quoted(&entry.value),
+                    entry.config_source,
+                    entry.config_type,
+                    entry.read_only,
+                    entry.is_sensitive,
+                    synonyms.join(" ")
+                ));
+            }
+        }
+        let kafka: Vec<&str> = include_str!("testdata/describe-configs.tsv")
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .collect();
+        for (ours, kafka) in ours.iter().zip(&kafka) {
+            assert_eq!(ours, kafka);
+        }
+        assert_eq!(ours.len(), kafka.len());
+    }
+
+    #[test]
     fn a_topics_entries_show_override_broker_value_and_default() {
         let live = live(&[("log.retention.hours", "2"), ("log.segment.bytes", "5000")]);
         live.apply(

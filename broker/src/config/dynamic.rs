@@ -19,6 +19,9 @@ use super::keys::{self, KEYS, Key, Mode};
 use super::value::{Type, Value};
 use super::{Config, Error, Properties};
 
+/// The name of the entity whose configuration all others of its type start from.
+pub const DEFAULT_ENTITY: &str = "<default>";
+
 /// Which part of `/config/brokers` a change is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -29,7 +32,7 @@ pub enum Scope {
 }
 
 /// The three layers as text, for DescribeConfigs.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Layers {
     /// What the broker was started with.
     pub static_broker: Arc<Properties>,
@@ -38,7 +41,6 @@ pub struct Layers {
 }
 
 /// The configuration now; dynamic changes replace it whole.
-#[derive(Debug)]
 pub struct LiveConfig {
     current: ArcSwap<Config>,
     started_with: Config,
@@ -103,6 +105,16 @@ impl LiveConfig {
         drop(layers);
         self.changes.send_modify(|count| *count += 1);
         true
+    }
+
+    /// [`LiveConfig::apply`] for an entity of `/config/brokers`; those of other brokers are ignored
+    /// (`BrokerConfigHandler`).
+    pub fn apply_entity(&self, entity_name: &str, stored: &Properties) {
+        if entity_name == DEFAULT_ENTITY {
+            self.apply(Scope::ClusterDefault, stored);
+        } else if entity_name.parse() == Ok(self.started_with.broker_id()) {
+            self.apply(Scope::ThisBroker, stored);
+        }
     }
 
     /// Whether `proposed` could become the layer of `scope`: the checks of AlterConfigs.
@@ -439,6 +451,18 @@ mod tests {
         assert!(live.apply(Scope::ThisBroker, &Properties::new()));
         assert!(live.apply(Scope::ClusterDefault, &Properties::new()));
         assert_eq!(live.load().log_segment_bytes(), 1000);
+    }
+
+    #[test]
+    fn entities_of_other_brokers_are_ignored() {
+        let live = live(&[("broker.id", "1")]);
+        let max = |bytes: &str| properties(&[("message.max.bytes", bytes)]);
+        live.apply_entity("2", &max("22"));
+        assert_eq!(live.load().message_max_bytes(), 1_048_588);
+        live.apply_entity("<default>", &max("33"));
+        assert_eq!(live.load().message_max_bytes(), 33);
+        live.apply_entity("1", &max("11"));
+        assert_eq!(live.load().message_max_bytes(), 11);
     }
 
     #[test]

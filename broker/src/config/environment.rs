@@ -10,7 +10,7 @@
 use super::{Error, Properties};
 
 /// What the environment asks for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Environment {
     pub properties: Properties,
     /// `listeners` and, from old variables, `advertised.listeners`: to be used when no source set
@@ -28,6 +28,13 @@ pub struct Environment {
     pub metrics_port: Option<u16>,
     /// Worth one line each at start.
     pub notes: Vec<String>,
+}
+
+impl std::fmt::Debug for Environment {
+    /// Names only: values may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.properties.keys()).finish()
+    }
 }
 
 /// One entry of `KAFKA_CREATE_TOPICS`.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::types::BrokerId;
 
+pub mod docs;
 pub mod dynamic;
 mod effective;
 pub mod environment;
@@ -39,7 +40,7 @@ pub type Properties = BTreeMap<String, String>;
 
 /// One consistent state of the broker's configuration, parsed and checked. One typed accessor per
 /// key, named after the key with dots replaced by underscores.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// By [`keys::Slot`].
     values: Vec<Value>,
@@ -131,3 +132,18 @@ impl Config {
         Some(&self.values[keys::slot(key)?])
     }
 }
+
+impl std::fmt::Debug for Config {
+    /// What was set, with secrets hidden.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map()
+            .entries(self.set.iter().map(|(key, value)| {
+                let hidden = dynamic::is_sensitive(key);
+                (key, if hidden { Password::HIDDEN } else { value })
+            }))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,15 +11,14 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{CreateMode, Error as StoreError, MultiError, Op, SessionState, Store};
-use crate::config::Properties;
+use crate::config::{LiveConfig, Properties};
 use crate::error::{ErrorCode, KafkaCode};
 
 /// Types of entities, the names below `/config`.
 pub const TOPICS: &str = "topics";
 /// See [`TOPICS`].
 pub const BROKERS: &str = "brokers";
-/// The entity that stands for all others of its type.
-pub const DEFAULT_ENTITY: &str = "<default>";
+pub use crate::config::dynamic::DEFAULT_ENTITY;
 
 /// Where notifications are.
 pub(super) const CHANGES: &str = "/config/changes";
@@ -59,6 +58,18 @@ pub async fn read_config(
         Err(StoreError::NoNode { .. }) => Ok(Properties::new()),
         Err(error) => Err(error),
     }
+}
+
+/// Brings what the store holds for this broker into force, at start before anything listens.
+pub async fn load_broker_configs(store: &dyn Store, live: &LiveConfig) -> Result<(), StoreError> {
+    let id = live.load().broker_id().to_string();
+    for entity_name in [DEFAULT_ENTITY, &id] {
+        let stored = read_config(store, BROKERS, entity_name).await?;
+        if !stored.is_empty() {
+            live.apply_entity(entity_name, &stored);
+        }
+    }
+    Ok(())
 }
 
 /// The names of all entities of a type that have a node.
@@ -315,6 +326,24 @@ mod tests {
             .unwrap();
         let read: Value = serde_json::from_slice(&data).unwrap();
         assert_eq!(read, json!({"version": 2, "entity_path": "topics/t"}));
+    }
+
+    #[tokio::test]
+    async fn stored_configs_of_this_broker_are_in_force_at_start() {
+        let store = store_with_controller(r#"{"version":2,"brokerid":1}"#).await;
+        for (name, key, value) in [
+            (DEFAULT_ENTITY, "message.max.bytes", "33"),
+            ("1", "log.segment.bytes", "44"),
+            ("2", "log.segment.bytes", "55"),
+        ] {
+            let config = Properties::from([(key.to_owned(), value.to_owned())]);
+            change_config(&store, BROKERS, name, &config).await.unwrap();
+        }
+        let live =
+            LiveConfig::new(crate::config::Config::from_pairs(&[("broker.id", "1")]).unwrap());
+        load_broker_configs(&store, &live).await.unwrap();
+        assert_eq!(live.load().message_max_bytes(), 33);
+        assert_eq!(live.load().log_segment_bytes(), 44);
     }
 
     #[tokio::test]
