@@ -1,14 +1,36 @@
 //! Every log of the broker, over all log dirs: opening and recovery, creation, deletion, and the
 //! rounds of flushing, retention and checkpoints.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
+
+use super::checkpoint::{
+    HIGH_WATERMARK_FILE, LOG_START_OFFSET_FILE, RECOVERY_POINT_FILE, read_offsets, write_offsets,
+};
+use super::dir::{Folder, LogDir, parse_folder};
+use super::fs::{Fs, FsResult};
+use super::recovery::{self, Opening};
 use super::{Error, Log};
 use crate::clock::Clock;
 use crate::config::topic::LogConfig;
-use crate::types::{Offset, TopicPartition, Uuid};
+use crate::types::{Millis, Offset, TopicPartition, Uuid};
+
+const TARGET: &str = "kafka.log.LogManager";
+/// The rounds begin this long after the start (`log.initial.task.delay.ms`).
+const INITIAL_TASK_DELAY_MS: Millis = 30_000;
+/// A line about a long recovery at most so often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// Longest sleep of a thread that has nothing due.
+const IDLE_MS: Millis = 60_000;
 
 /// Broker-level settings of the log manager.
 #[derive(Debug, Clone)]
@@ -35,9 +57,132 @@ pub struct LogDirInfo {
     pub usable_bytes: i64,
 }
 
+/// Tells that a log dir failed.
+#[derive(Debug, Clone)]
+pub struct DirFailure {
+    pub dir: PathBuf,
+    /// The partitions that were in it; their logs are gone from the manager.
+    pub partitions: Vec<TopicPartition>,
+    /// No log dir is left: the broker cannot go on and must halt.
+    pub none_left: bool,
+}
+
+type FailureHandler = Box<dyn Fn(DirFailure) + Send + Sync>;
+
 /// Owner of all logs. Background rounds run on threads it starts in [`LogManager::start`].
 pub struct LogManager {
-    _private: (),
+    config: ManagerConfig,
+    clock: Arc<dyn Clock>,
+    dirs: Vec<Arc<LogDir>>,
+    logs: DashMap<TopicPartition, Arc<Log>>,
+    /// Held while a log is created or deleted.
+    creation: Mutex<()>,
+    high_watermarks: HashMap<TopicPartition, Offset>,
+    failures: Sender<PathBuf>,
+    failed: Mutex<Option<Receiver<PathBuf>>>,
+    on_failure: Mutex<Option<FailureHandler>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    stopped: AtomicBool,
+}
+
+/// What was read from one log dir before its logs are loaded.
+struct DirContents {
+    dir: Arc<LogDir>,
+    clean: bool,
+    recovery_points: HashMap<TopicPartition, Offset>,
+    log_starts: HashMap<TopicPartition, Offset>,
+    high_watermarks: HashMap<TopicPartition, Offset>,
+    partitions: Vec<(String, TopicPartition)>,
+}
+
+fn read_checkpoint(
+    dir: &LogDir,
+    file: &str,
+    instead: &str,
+) -> FsResult<HashMap<TopicPartition, Offset>> {
+    Ok(
+        read_offsets(&dir.fs, &dir.path().join(file))?.unwrap_or_else(|problem| {
+            tracing::warn!(
+                target: TARGET,
+                "Error occurred while reading {file} file of directory {}, {instead}: {problem}",
+                dir.path().display()
+            );
+            HashMap::new()
+        }),
+    )
+}
+
+impl DirContents {
+    fn read(
+        dir: &Arc<LogDir>,
+        now: Millis,
+        config: &ManagerConfig,
+    ) -> Result<Self, Error> {
+        let io = |error| dir.fail(error);
+        let clean = dir.take_clean_shutdown_marker().map_err(io)?;
+        let recovery_points = read_checkpoint(
+            dir,
+            RECOVERY_POINT_FILE,
+            "resetting the recovery checkpoint to 0",
+        )
+        .map_err(io)?;
+        let log_starts = read_checkpoint(
+            dir,
+            LOG_START_OFFSET_FILE,
+            "resetting to the base offset of the first segment",
+        )
+        .map_err(io)?;
+        let high_watermarks = read_checkpoint(
+            dir,
+            HIGH_WATERMARK_FILE,
+            "starting with the log start offsets as high watermarks",
+        )
+        .map_err(io)?;
+        let mut partitions = Vec::new();
+        for name in dir.fs.list(dir.path(), true).map_err(io)? {
+            match parse_folder(&name) {
+                Some(Folder::Partition(partition)) => partitions.push((name, partition)),
+                Some(Folder::Deleted) => {
+                    let (home, path) = (Arc::clone(dir), dir.path().join(&name));
+                    let due = now + config.default_log_config.file_delete_delay_ms;
+                    dir.submit(due, move || {
+                        if let Err(error) = home.fs.remove_dir(&path) {
+                            home.fail(error);
+                        }
+                    });
+                }
+                Some(Folder::Future(partition)) => tracing::warn!(
+                    target: TARGET,
+                    "{}: an unfinished move of {partition} between log dirs; the folder is kept but not loaded",
+                    dir.path().join(&name).display()
+                ),
+                Some(Folder::Stray) => tracing::warn!(
+                    target: TARGET,
+                    "Loaded stray log: {}",
+                    dir.path().join(&name).display()
+                ),
+                Some(Folder::Ignored) => {}
+                // The embedded store keeps its journal beside the logs.
+                None if name == "embedded-zookeeper" => {}
+                None => {
+                    return Err(Error::Layout {
+                        message: format!(
+                            "Found directory {}, '{name}' is not in the form of topic-partition or topic-partition.uniqueId-delete (if marked for deletion).\nKafka's log directories (and children) should only contain Kafka topic data.",
+                            dir.path().join(&name).display()
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(Self {
+            dir: Arc::clone(dir),
+            clean,
+            recovery_points,
+            log_starts,
+            high_watermarks,
+            partitions,
+        })
+    }
 }
 
 impl LogManager {
@@ -48,20 +193,415 @@ impl LogManager {
         clock: Arc<dyn Clock>,
         topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
     ) -> Result<Arc<Self>, Error> {
-        let _ = (config, clock, topic_config);
-        todo!()
+        Self::open_on(config, clock, topic_config, &Fs::default())
     }
+
+    /// [`Self::open`] on a file system that may fail.
+    pub fn open_on(
+        config: ManagerConfig,
+        clock: Arc<dyn Clock>,
+        topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
+        fs: &Fs,
+    ) -> Result<Arc<Self>, Error> {
+        let (failures, failed) = channel();
+        let dirs = Self::prepare_dirs(&config, fs, &failures)?;
+        let started = Instant::now();
+        let names: Vec<String> = dirs
+            .iter()
+            .filter(|dir| !dir.is_offline())
+            .map(|dir| dir.path().display().to_string())
+            .collect();
+        tracing::info!(
+            target: TARGET,
+            "Loading logs from log dirs ArrayBuffer({})",
+            names.join(", ")
+        );
+        let mut contents = Vec::new();
+        for dir in dirs.iter().filter(|dir| !dir.is_offline()) {
+            match DirContents::read(dir, clock.now(), &config) {
+                Ok(read) => contents.push(read),
+                Err(Error::Io { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let logs = DashMap::new();
+        let total: usize = contents.iter().map(|dir| dir.partitions.len()).sum();
+        Self::load_all(&config, &clock, topic_config, &contents, &logs)?;
+        let unclean: Vec<String> = contents
+            .iter()
+            .filter(|dir| !dir.clean && !dir.partitions.is_empty())
+            .map(|dir| dir.dir.path().display().to_string())
+            .collect();
+        let unclean = if unclean.is_empty() {
+            String::new()
+        } else {
+            format!(" (unclean log dirs = ArrayBuffer({}))", unclean.join(", "))
+        };
+        tracing::info!(
+            target: TARGET,
+            "Loaded {total} logs in {}ms{unclean}",
+            started.elapsed().as_millis()
+        );
+        Self::some_online(&dirs)?;
+        let high_watermarks = contents
+            .into_iter()
+            .flat_map(|dir| dir.high_watermarks)
+            .collect();
+        Ok(Arc::new(Self {
+            config,
+            clock,
+            dirs,
+            logs,
+            creation: Mutex::new(()),
+            high_watermarks,
+            failures,
+            failed: Mutex::new(Some(failed)),
+            on_failure: Mutex::new(None),
+            threads: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        }))
+    }
+
+    fn some_online(dirs: &[Arc<LogDir>]) -> Result<(), Error> {
+        if dirs.iter().any(|dir| !dir.is_offline()) {
+            return Ok(());
+        }
+        let names: Vec<String> = dirs
+            .iter()
+            .map(|dir| dir.path().display().to_string())
+            .collect();
+        Err(Error::Layout {
+            message: format!(
+                "none of the log dirs {} can be used; see the errors above",
+                names.join(", ")
+            ),
+        })
+    }
+
+    fn prepare_dirs(
+        config: &ManagerConfig,
+        fs: &Fs,
+        failures: &Sender<PathBuf>,
+    ) -> Result<Vec<Arc<LogDir>>, Error> {
+        let mut dirs = Vec::new();
+        let mut seen = HashSet::new();
+        for path in &config.log_dirs {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let dir = LogDir::new(path.clone(), fs.clone());
+            dir.report_to(failures.clone());
+            match dir.prepare() {
+                Ok(()) => {
+                    let canonical = path.canonicalize().unwrap_or(path);
+                    if !seen.insert(canonical) {
+                        return Err(Error::Layout {
+                            message: format!(
+                                "Duplicate log directory found: {}",
+                                dir.path().display()
+                            ),
+                        });
+                    }
+                }
+                // Logged where it happened; the broker goes on with the others.
+                Err(Error::Io { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            dirs.push(dir);
+        }
+        Self::some_online(&dirs)?;
+        Ok(dirs)
+    }
+
+    fn load_all(
+        config: &ManagerConfig,
+        clock: &Arc<dyn Clock>,
+        topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
+        contents: &[DirContents],
+        logs: &DashMap<TopicPartition, Arc<Log>>,
+    ) -> Result<(), Error> {
+        let first_error: Mutex<Option<Error>> = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for dir in contents {
+                let path = dir.dir.path().display();
+                let count = dir.partitions.len();
+                if count == 0 {
+                    tracing::info!(target: TARGET, "No logs found to be loaded in {path}");
+                    continue;
+                }
+                if dir.clean {
+                    tracing::info!(
+                        target: TARGET,
+                        "Skipping recovery of {count} logs from {path} since clean shutdown file was found"
+                    );
+                } else {
+                    tracing::info!(
+                        target: TARGET,
+                        "Recovering {count} logs from {path} since no clean shutdown file was found"
+                    );
+                }
+                let next = Arc::new(AtomicUsize::new(0));
+                let done = Arc::new(AtomicUsize::new(0));
+                let reported = Arc::new(Mutex::new(Instant::now()));
+                for _ in 0..config.num_recovery_threads_per_data_dir.clamp(1, count) {
+                    let (next, done) = (Arc::clone(&next), Arc::clone(&done));
+                    let reported = Arc::clone(&reported);
+                    let first_error = &first_error;
+                    scope.spawn(move || {
+                        while let Some((name, partition)) =
+                            dir.partitions.get(next.fetch_add(1, Ordering::Relaxed))
+                        {
+                            if first_error.lock().is_some() || dir.dir.is_offline() {
+                                return;
+                            }
+                            let opening = Opening {
+                                home: Arc::clone(&dir.dir),
+                                dir: dir.dir.path().join(name),
+                                partition: partition.clone(),
+                                config: topic_config(&partition.topic),
+                                clock: Arc::clone(clock),
+                                log_start: dir.log_starts.get(partition).copied().unwrap_or(0),
+                                recovery_point: dir
+                                    .recovery_points
+                                    .get(partition)
+                                    .copied()
+                                    .unwrap_or(0),
+                                clean: dir.clean,
+                                producer_id_expiration_ms: config.producer_id_expiration_ms,
+                            };
+                            if let Err(error) = Self::load_one(opening, logs) {
+                                first_error.lock().get_or_insert(error);
+                            }
+                            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                            let mut reported = reported.lock();
+                            if reported.elapsed() >= PROGRESS_EVERY {
+                                *reported = Instant::now();
+                                tracing::info!(
+                                    target: TARGET,
+                                    "Loading logs: {done}/{count} completed in {}",
+                                    dir.dir.path().display()
+                                );
+                            }
+                        }
+                    });
+                }
+            }
+        });
+        match first_error.into_inner() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Loads one log. An I/O error takes its dir offline and is no error here.
+    fn load_one(
+        opening: Opening,
+        logs: &DashMap<TopicPartition, Arc<Log>>,
+    ) -> Result<(), Error> {
+        let started = Instant::now();
+        let home = Arc::clone(&opening.home);
+        match recovery::open(opening) {
+            Ok(log) => {
+                tracing::debug!(
+                    target: TARGET,
+                    "Completed load of {log} with {} segments and log-end-offset {} in {}ms",
+                    log.number_of_segments(),
+                    log.log_end_offset(),
+                    started.elapsed().as_millis()
+                );
+                match logs.entry(log.topic_partition().clone()) {
+                    Entry::Vacant(vacant) => {
+                        vacant.insert(log);
+                        Ok(())
+                    }
+                    Entry::Occupied(other) => Err(Error::Layout {
+                        message: format!(
+                            "Duplicate log directories for {} are found in both {} and {}. Recover broker from this failure by manually deleting one of the two directories for this partition. It is recommended to delete the partition in the log directory that is known to have failed recently.",
+                            log.topic_partition(),
+                            log.path().display(),
+                            other.get().path().display()
+                        ),
+                    }),
+                }
+            }
+            Err(error) => {
+                home.fail(error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Who is told when a log dir fails; called on a thread of the manager.
+    pub fn on_dir_failure(&self, handler: impl Fn(DirFailure) + Send + Sync + 'static) {
+        *self.on_failure.lock() = Some(Box::new(handler));
+    }
+
     /// Starts retention, flush, checkpoint and delayed-deletion rounds.
     pub fn start(self: &Arc<Self>) {
-        todo!()
+        let Some(failed) = self.failed.lock().take() else {
+            return;
+        };
+        let mut threads = self.threads.lock();
+        let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(body)
+                .inspect_err(|error| {
+                    tracing::error!(target: TARGET, "Cannot start a background thread: {error}");
+                })
+                .ok()
+        };
+        for (n, dir) in self.dirs.iter().enumerate() {
+            let (dir, clock) = (Arc::clone(dir), Arc::clone(&self.clock));
+            threads.extend(spawn(
+                format!("log-dir-{n}"),
+                Box::new(move || {
+                    loop {
+                        let now = clock.now();
+                        let wait = dir.run_due(now).map_or(IDLE_MS, |due| due - clock.now());
+                        if !dir.wait_for_jobs(clock.now(), wait.min(IDLE_MS)) {
+                            return;
+                        }
+                    }
+                }),
+            ));
+        }
+        let manager = Arc::downgrade(self);
+        threads.extend(spawn(
+            "log-rounds".to_owned(),
+            Box::new(move || Self::run_rounds(&manager, &failed)),
+        ));
+        tracing::info!(
+            target: TARGET,
+            "Starting log cleanup with a period of {} ms.",
+            self.config.retention_check_interval_ms
+        );
+        tracing::info!(
+            target: TARGET,
+            "Starting log flusher with a default period of {} ms.",
+            self.config.flush_scheduler_interval_ms
+        );
     }
+
+    /// The periodic rounds, and what to do when a dir fails. Ends with the manager.
+    fn run_rounds(manager: &Weak<Self>, failed: &Receiver<PathBuf>) {
+        type Round = (fn(&LogManager), fn(&ManagerConfig) -> i64);
+        const ROUNDS: [Round; 5] = [
+            (LogManager::delete_old_segments, |c| c.retention_check_interval_ms),
+            (LogManager::flush_dirty_logs, |c| c.flush_scheduler_interval_ms),
+            (LogManager::checkpoint_recovery_points, |c| {
+                c.flush_offset_checkpoint_interval_ms
+            }),
+            (LogManager::checkpoint_log_starts, |c| {
+                c.flush_start_offset_checkpoint_interval_ms
+            }),
+            (LogManager::expire_producers, |c| {
+                c.producer_id_expiration_check_interval_ms
+            }),
+        ];
+        let Some(clock) = manager.upgrade().map(|manager| Arc::clone(&manager.clock)) else {
+            return;
+        };
+        let begin = clock.now();
+        let mut due = [begin.saturating_add(INITIAL_TASK_DELAY_MS); ROUNDS.len()];
+        loop {
+            let next = due.iter().min().copied().unwrap_or(i64::MAX);
+            let wait = next.saturating_sub(clock.now()).clamp(0, IDLE_MS);
+            let failure = failed.recv_timeout(Duration::from_millis(wait as u64));
+            let Some(manager) = manager.upgrade() else {
+                return;
+            };
+            if manager.stopped.load(Ordering::Acquire) {
+                return;
+            }
+            match failure {
+                Ok(dir) => manager.handle_failure(dir),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            for (due, (round, interval)) in due.iter_mut().zip(ROUNDS) {
+                let now = clock.now();
+                if *due <= now {
+                    round(&manager);
+                    *due = now.saturating_add(interval(&manager.config).max(1));
+                }
+            }
+        }
+    }
+
+    fn handle_failure(&self, dir: PathBuf) {
+        let partitions = self.fail_dir(&dir);
+        let none_left = self.dirs.iter().all(|dir| dir.is_offline());
+        if none_left {
+            tracing::error!(
+                target: TARGET,
+                "Shutdown broker because all log dirs have failed"
+            );
+        }
+        if let Some(handler) = &*self.on_failure.lock() {
+            handler(DirFailure {
+                dir,
+                partitions,
+                none_left,
+            });
+        }
+    }
+
+    /// Deletes what retention allows, in all logs.
+    pub fn delete_old_segments(&self) {
+        let mut deleted = 0;
+        for log in self.logs() {
+            // An error took the dir offline and was logged there.
+            deleted += log.delete_old_segments().unwrap_or(0);
+        }
+        tracing::debug!(target: TARGET, "Log cleanup completed. {deleted} files deleted");
+    }
+
+    fn flush_dirty_logs(&self) {
+        for log in self.logs() {
+            let _ = log.flush_if_old();
+        }
+    }
+
+    fn expire_producers(&self) {
+        for log in self.logs() {
+            log.expire_producers();
+        }
+    }
+
     pub fn log(&self, partition: &TopicPartition) -> Option<Arc<Log>> {
-        let _ = partition;
-        todo!()
+        self.logs.get(partition).map(|log| Arc::clone(&log))
     }
+
     pub fn logs(&self) -> Vec<Arc<Log>> {
-        todo!()
+        self.logs.iter().map(|log| Arc::clone(&log)).collect()
     }
+
+    fn logs_in(&self, dir: &LogDir) -> Vec<Arc<Log>> {
+        self.logs
+            .iter()
+            .filter(|log| log.log_dir() == dir.path())
+            .map(|log| Arc::clone(&log))
+            .collect()
+    }
+
+    /// Online dirs, the one with the fewest logs first.
+    fn dirs_by_load(&self) -> Vec<&Arc<LogDir>> {
+        let mut counted: Vec<(usize, &Arc<LogDir>)> = self
+            .dirs
+            .iter()
+            .filter(|dir| !dir.is_offline())
+            .map(|dir| {
+                let count = if self.dirs.len() == 1 {
+                    0
+                } else {
+                    self.logs_in(dir).len()
+                };
+                (count, dir)
+            })
+            .collect();
+        counted.sort_by_key(|&(count, _)| count);
+        counted.into_iter().map(|(_, dir)| dir).collect()
+    }
+
     /// The log, created in the dir with the fewest logs when absent. `is_new` false with an
     /// offline dir present: [`Error::Offline`], because the log may be there.
     pub fn get_or_create(
@@ -71,32 +611,261 @@ impl LogManager {
         is_new: bool,
         config: LogConfig,
     ) -> Result<Arc<Log>, Error> {
-        let _ = (partition, topic_id, is_new, config);
-        todo!()
+        let log = match self.log(partition) {
+            Some(log) => log,
+            None => self.create(partition, is_new, config)?,
+        };
+        if let Some(id) = topic_id {
+            log.assign_topic_id(id)?;
+        }
+        Ok(log)
     }
+
+    fn create(
+        &self,
+        partition: &TopicPartition,
+        is_new: bool,
+        config: LogConfig,
+    ) -> Result<Arc<Log>, Error> {
+        let _creation = self.creation.lock();
+        if let Some(log) = self.log(partition) {
+            return Ok(log);
+        }
+        if !is_new && let Some(offline) = self.dirs.iter().find(|dir| dir.is_offline()) {
+            return Err(Error::Offline {
+                dir: offline.path().display().to_string(),
+            });
+        }
+        let mut last_error = Error::Offline {
+            dir: "all log dirs".to_owned(),
+        };
+        for home in self.dirs_by_load() {
+            let dir = home.path().join(partition.to_string());
+            let opened = home.fs.create_dir_all(&dir).and_then(|()| {
+                recovery::open(Opening {
+                    home: Arc::clone(home),
+                    dir: dir.clone(),
+                    partition: partition.clone(),
+                    config: config.clone(),
+                    clock: Arc::clone(&self.clock),
+                    log_start: 0,
+                    recovery_point: 0,
+                    clean: true,
+                    producer_id_expiration_ms: self.config.producer_id_expiration_ms,
+                })
+            });
+            match opened {
+                Ok(log) => {
+                    self.logs.insert(partition.clone(), Arc::clone(&log));
+                    tracing::info!(
+                        target: TARGET,
+                        "Created log for partition {partition} in {} with properties {{}}",
+                        dir.display()
+                    );
+                    return Ok(log);
+                }
+                Err(error) => last_error = home.fail(error),
+            }
+        }
+        Err(last_error)
+    }
+
     /// Renames the log's folder to `-delete` and removes it after `file.delete.delay.ms`.
     pub fn delete(&self, partition: &TopicPartition) -> Result<(), Error> {
-        let _ = partition;
-        todo!()
+        let _creation = self.creation.lock();
+        let Some((_, log)) = self.logs.remove(partition) else {
+            return match self.dirs.iter().find(|dir| dir.is_offline()) {
+                Some(offline) => Err(Error::Offline {
+                    dir: offline.path().display().to_string(),
+                }),
+                None => Ok(()),
+            };
+        };
+        let path = log.rename_for_deletion()?;
+        tracing::info!(
+            target: TARGET,
+            "Log for partition {partition} is renamed to {} and is scheduled for deletion",
+            path.display()
+        );
+        let due = self.clock.now() + self.config.default_log_config.file_delete_delay_ms;
+        let home = Arc::clone(&log.home);
+        home.submit(due, move || {
+            if log.delete_files().is_ok() {
+                tracing::info!(
+                    target: TARGET,
+                    "Deleted log for partition {} in {}.",
+                    log.topic_partition(),
+                    log.path().display()
+                );
+            }
+        });
+        Ok(())
     }
+
     /// `replication-offset-checkpoint` of all dirs, read at start.
     pub fn checkpointed_high_watermarks(&self) -> HashMap<TopicPartition, Offset> {
-        todo!()
+        self.high_watermarks.clone()
     }
+
+    /// Writes `file` in every online dir with what `entry` says of its logs.
+    fn checkpoint(&self, file: &str, entry: impl Fn(&Log) -> Option<Offset>) {
+        for dir in self.dirs.iter().filter(|dir| !dir.is_offline()) {
+            // An error took the dir offline and was logged there.
+            let _ = Self::checkpoint_dir(dir, file, &self.logs_in(dir), &entry);
+        }
+    }
+
+    fn checkpoint_dir(
+        dir: &LogDir,
+        file: &str,
+        logs: &[Arc<Log>],
+        entry: impl Fn(&Log) -> Option<Offset>,
+    ) -> Result<(), Error> {
+        let entries: Vec<(TopicPartition, Offset)> = logs
+            .iter()
+            .filter_map(|log| Some((log.topic_partition().clone(), entry(log)?)))
+            .collect();
+        write_offsets(&dir.fs, &dir.path().join(file), &entries).map_err(|error| dir.fail(error))
+    }
+
     /// Writes `replication-offset-checkpoint` in every online dir from the logs' high watermarks.
     pub fn checkpoint_high_watermarks(&self) {
-        todo!()
+        self.checkpoint(HIGH_WATERMARK_FILE, |log| Some(log.high_watermark()));
     }
+
+    /// Writes `recovery-point-offset-checkpoint`; a truncation asks for it at once.
+    pub fn checkpoint_recovery_points(&self) {
+        self.checkpoint(RECOVERY_POINT_FILE, |log| Some(log.recovery_point()));
+    }
+
+    fn checkpoint_log_starts(&self) {
+        self.checkpoint(LOG_START_OFFSET_FILE, log_start_to_keep);
+    }
+
+    /// State of every configured dir, online or not.
     pub fn dirs(&self) -> Vec<LogDirInfo> {
-        todo!()
+        self.dirs
+            .iter()
+            .map(|dir| {
+                let bytes = rustix::fs::statvfs(dir.path())
+                    .ok()
+                    .filter(|_| !dir.is_offline());
+                let size = |blocks: u64, unit: u64| {
+                    i64::try_from(blocks.saturating_mul(unit)).unwrap_or(i64::MAX)
+                };
+                LogDirInfo {
+                    path: dir.path().to_path_buf(),
+                    offline: dir.is_offline(),
+                    total_bytes: bytes.as_ref().map_or(-1, |s| size(s.f_blocks, s.f_frsize)),
+                    usable_bytes: bytes.as_ref().map_or(-1, |s| size(s.f_bavail, s.f_frsize)),
+                }
+            })
+            .collect()
     }
-    /// Takes the dir that holds `partition` offline after an I/O error; returns its partitions.
-    pub fn fail_dir(&self, dir: &std::path::Path) -> Vec<TopicPartition> {
-        let _ = dir;
-        todo!()
+
+    /// Takes `dir` offline after an I/O error; returns the partitions whose logs were in it.
+    pub fn fail_dir(&self, dir: &Path) -> Vec<TopicPartition> {
+        let Some(home) = self.dirs.iter().find(|known| known.path() == dir) else {
+            return Vec::new();
+        };
+        let _creation = self.creation.lock();
+        home.take_offline();
+        let mut partitions = Vec::new();
+        for log in self.logs_in(home) {
+            self.logs.remove(log.topic_partition());
+            partitions.push(log.topic_partition().clone());
+        }
+        home.unlock();
+        let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            target: TARGET,
+            "Stopping serving logs in dir {}. Logs for partitions {} are offline",
+            dir.display(),
+            names.join(",")
+        );
+        partitions
     }
-    /// Flush, producer snapshots, checkpoints, then the clean-shutdown marker; in parallel.
+
+    /// Flush, producer snapshots, checkpoints, then the clean-shutdown marker; in parallel. A
+    /// second call does nothing.
     pub fn shutdown(&self) {
-        todo!()
+        if self.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::info!(target: TARGET, "Shutting down.");
+        self.stop_threads();
+        std::thread::scope(|scope| {
+            for dir in self.dirs.iter().filter(|dir| !dir.is_offline()) {
+                scope.spawn(|| self.shut_dir(dir));
+            }
+        });
+        tracing::info!(target: TARGET, "Shutdown complete.");
+    }
+
+    fn stop_threads(&self) {
+        for dir in &self.dirs {
+            dir.close_jobs();
+        }
+        // Wakes the rounds' thread, which sees that it is to stop.
+        let _ = self.failures.send(PathBuf::new());
+        for thread in self.threads.lock().drain(..) {
+            if thread.thread().id() != std::thread::current().id() {
+                // A panic in it was reported when it happened.
+                let _ = thread.join();
+            }
+        }
+    }
+
+    fn shut_dir(&self, dir: &LogDir) {
+        let logs = self.logs_in(dir);
+        let next = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..self.config.num_recovery_threads_per_data_dir.max(1) {
+                scope.spawn(|| {
+                    while let Some(log) = logs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Err(error) = log.flush().and_then(|()| log.close()) {
+                            tracing::warn!(
+                                target: TARGET,
+                                "There was an error in one of the threads during LogManager shutdown: {error}"
+                            );
+                            failed.store(true, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        let checkpoints = [
+            Self::checkpoint_dir(dir, RECOVERY_POINT_FILE, &logs, |log| {
+                Some(log.recovery_point())
+            }),
+            Self::checkpoint_dir(dir, LOG_START_OFFSET_FILE, &logs, log_start_to_keep),
+            Self::checkpoint_dir(dir, HIGH_WATERMARK_FILE, &logs, |log| {
+                Some(log.high_watermark())
+            }),
+        ];
+        if !failed.into_inner()
+            && checkpoints.iter().all(Result::is_ok)
+            && let Err(error) = dir.write_clean_shutdown_marker()
+        {
+            dir.fail(error);
+        }
+        dir.unlock();
+    }
+}
+
+/// The log start offset, when the name of the first segment does not tell it.
+fn log_start_to_keep(log: &Log) -> Option<Offset> {
+    let first = log.segments.load().first().map_or(0, |s| s.base_offset());
+    let start = log.log_start_offset();
+    (start > first).then_some(start)
+}
+
+impl Drop for LogManager {
+    /// Without [`LogManager::shutdown`] this is an unclean stop: only the threads are ended.
+    fn drop(&mut self) {
+        if !self.stopped.swap(true, Ordering::AcqRel) {
+            self.stop_threads();
+        }
     }
 }
