@@ -8,48 +8,30 @@ use super::fs::FsResult;
 use super::producer_state::{Check, Marker};
 use super::segment::{SEGMENT_SUFFIXES, Segment};
 use super::time_index::TimestampPosition;
-use super::walk::{HeaderExt, SliceWalk};
+use super::walk::SliceWalk;
 use super::{AppendInfo, Error, Log, Mark, Writer};
 use crate::config::topic::LogConfig;
 use crate::error::ErrorCode;
-use crate::record::batch::{BatchHeader, HEADER_LEN};
+use crate::record::batch::{Batch, BatchHeader, HEADER_LEN};
+use crate::record::compress::Limits;
+use crate::record::control::{ControlType, EndTxn, marker_coordinator_epoch};
+use crate::record::records::Records;
 use crate::record::validate::Prepared;
 use crate::types::{LeaderEpoch, Millis, Offset};
 
-/// Reads a varint at the start of `bytes`: zig-zag value and the rest.
-fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    let mut value = 0u64;
-    for (n, byte) in bytes.iter().take(10).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * n);
-        if byte & 0x80 == 0 {
-            let signed = (value >> 1) as i64 ^ -((value & 1) as i64);
-            return Some((signed, &bytes[n + 1..]));
-        }
-    }
-    None
-}
-
-/// Reads the end-of-transaction marker of a control batch; `None` for other control records.
+/// Reads the end-of-transaction marker of a control batch; `None` for other control records and
+/// for a batch that compaction emptied.
 pub(super) fn parse_marker(batch: &[u8]) -> Option<Marker> {
-    let rest = batch.get(HEADER_LEN..)?;
-    let (_length, rest) = varint(rest)?;
-    let rest = rest.get(1..)?; // attributes
-    let (_timestamp_delta, rest) = varint(rest)?;
-    let (_offset_delta, rest) = varint(rest)?;
-    let (key_len, rest) = varint(rest)?;
-    let key = rest.get(..usize::try_from(key_len).ok()?)?;
-    let (value_len, rest) = varint(&rest[key.len()..])?;
-    let value = rest.get(..usize::try_from(value_len).ok()?)?;
-    let commit = match i16::from_be_bytes([*key.get(2)?, *key.get(3)?]) {
-        0 => false,
-        1 => true,
-        _ => return None,
-    };
-    let epoch = value.get(2..6)?;
-    Some(Marker {
-        commit,
-        coordinator_epoch: i32::from_be_bytes([epoch[0], epoch[1], epoch[2], epoch[3]]),
-    })
+    let batch = Batch::parse(batch).ok()?;
+    let mut records = Records::new(&batch, &Limits::STORED).ok()?;
+    let record = records.next().ok()??;
+    match ControlType::parse(record.key).ok()? {
+        ControlType::EndTxn(end) => Some(Marker {
+            commit: end == EndTxn::Commit,
+            coordinator_epoch: marker_coordinator_epoch(record.value).ok()?,
+        }),
+        ControlType::LeaderChange | ControlType::Unknown(_) => None,
+    }
 }
 
 fn marker_of(header: &BatchHeader, bytes: &[u8]) -> Option<Marker> {
@@ -79,9 +61,10 @@ impl Log {
         self.flush_topic_id()?;
         let config = self.config.load();
         let marker = marker_of(&batch.header, &batch.bytes);
-        let (Some(head), Some(body)) =
-            (batch.bytes.first_chunk::<HEADER_LEN>(), batch.bytes.get(HEADER_LEN..))
-        else {
+        let (Some(head), Some(body)) = (
+            batch.bytes.first_chunk::<HEADER_LEN>(),
+            batch.bytes.get(HEADER_LEN..),
+        ) else {
             return Err(Error::Refused {
                 code: ErrorCode::CorruptMessage,
                 message: format!(
@@ -134,7 +117,11 @@ impl Log {
             offset: last_offset,
         };
         let position = self.io(segment.append(&[&patched, body], last_offset, largest))?;
-        self.advance_end(&segment, position + batch.bytes.len() as u64, last_offset + 1);
+        self.advance_end(
+            &segment,
+            position + batch.bytes.len() as u64,
+            last_offset + 1,
+        );
         self.apply_to_producers(&mut writer, &segment, &header, marker)?;
         drop(writer);
         self.flush_if_due(&config)?;
@@ -164,9 +151,8 @@ impl Log {
             message,
         };
         for batch in SliceWalk::new(records) {
-            let (batch, bytes) = batch.map_err(|problem| {
-                corrupt(format!("{}: {problem}", self.topic_partition))
-            })?;
+            let (batch, bytes) =
+                batch.map_err(|problem| corrupt(format!("{}: {problem}", self.topic_partition)))?;
             if !SliceWalk::crc_is_right(&batch, bytes) {
                 return Err(corrupt(format!(
                     "Record is corrupt in topic partition {} at offset {}.",

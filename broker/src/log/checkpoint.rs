@@ -13,13 +13,13 @@ use super::fs::{Fs, FsResult};
 use crate::types::{LeaderEpoch, Offset, TopicPartition};
 
 /// First unflushed offset of each log of a dir.
-pub const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
+pub(super) const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 /// Log start offset of the logs whose start lies behind their first segment's base offset.
-pub const LOG_START_OFFSET_FILE: &str = "log-start-offset-checkpoint";
+pub(super) const LOG_START_OFFSET_FILE: &str = "log-start-offset-checkpoint";
 /// High watermark of each log of a dir.
-pub const HIGH_WATERMARK_FILE: &str = "replication-offset-checkpoint";
+pub(super) const HIGH_WATERMARK_FILE: &str = "replication-offset-checkpoint";
 /// The epoch cache of one partition.
-pub const LEADER_EPOCH_FILE: &str = "leader-epoch-checkpoint";
+pub(super) const LEADER_EPOCH_FILE: &str = "leader-epoch-checkpoint";
 
 /// Why a checkpoint file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -164,15 +164,9 @@ mod tests {
                 found: 1
             })
         );
-        assert_eq!(
-            check("0\n1\na 0\n"),
-            Err(Malformed::Line("a 0".into()))
-        );
+        assert_eq!(check("0\n1\na 0\n"), Err(Malformed::Line("a 0".into())));
         assert_eq!(check("0\nx\n"), Err(Malformed::Line("x".into())));
-        assert_eq!(
-            parse(&[0xff, 0xfe], parse_offset),
-            Err(Malformed::Encoding)
-        );
+        assert_eq!(parse(&[0xff, 0xfe], parse_offset), Err(Malformed::Encoding));
         assert!(parse(&[0; 64], parse_offset).is_err());
     }
 }

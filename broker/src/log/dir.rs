@@ -257,7 +257,11 @@ impl LogDir {
         if jobs.closed {
             return false;
         }
-        if jobs.queue.first_key_value().is_none_or(|(key, _)| key.0 > now) {
+        if jobs
+            .queue
+            .first_key_value()
+            .is_none_or(|(key, _)| key.0 > now)
+        {
             let timeout = std::time::Duration::from_millis(timeout_ms.max(1) as u64);
             self.jobs_changed.wait_for(&mut jobs, timeout);
         }
@@ -326,8 +330,8 @@ impl MetaProperties {
             path: path.display().to_string(),
             problem,
         };
-        let map =
-            java_properties::read(bytes).map_err(|error| malformed(format!("unreadable: {error}")))?;
+        let map = java_properties::read(bytes)
+            .map_err(|error| malformed(format!("unreadable: {error}")))?;
         match map.get("version").map(|version| version.trim()) {
             Some("0") => {}
             Some("1") => {
@@ -465,7 +469,10 @@ mod tests {
             assert_eq!(parse_folder(name), expect, "{name}");
         };
         check("t-0", Some(Folder::Partition(partition("t", 0))));
-        check("a-b.c_d-12", Some(Folder::Partition(partition("a-b.c_d", 12))));
+        check(
+            "a-b.c_d-12",
+            Some(Folder::Partition(partition("a-b.c_d", 12))),
+        );
         check("t-0.0123abcd-delete", Some(Folder::Deleted));
         check(
             "t.x-7.0123abcd-future",
@@ -474,7 +481,15 @@ mod tests {
         check("t-0.0123abcd-stray", Some(Folder::Stray));
         check("remote-log-index-cache", Some(Folder::Ignored));
         check("__cluster_metadata-0", Some(Folder::Ignored));
-        for bad in ["t", "-0", "t-", "t-x", "t-0-delete", "lost+found", "t-0.-delete"] {
+        for bad in [
+            "t",
+            "-0",
+            "t-",
+            "t-x",
+            "t-0-delete",
+            "lost+found",
+            "t-0.-delete",
+        ] {
             check(bad, None);
         }
         let long = "x".repeat(249);

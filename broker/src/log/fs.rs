@@ -317,9 +317,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::log) fn faulty(
-        pick: impl FnMut(Op, &Path) -> Verdict + Send + 'static,
-    ) -> Fs {
+    pub(in crate::log) fn faulty(pick: impl FnMut(Op, &Path) -> Verdict + Send + 'static) -> Fs {
         Fs::with_faults(Arc::new(Picked(Mutex::new(Box::new(pick)))))
     }
 

@@ -177,7 +177,9 @@ impl<const N: usize> IndexFile<N> {
             }
         }
         let mut block = vec![0; (high - low) * N];
-        let read = at.fs.read_at(file, &at.path, &mut block, (low * N) as u64)?;
+        let read = at
+            .fs
+            .read_at(file, &at.path, &mut block, (low * N) as u64)?;
         Ok(in_block(&block[..read - read % N], low))
     }
 

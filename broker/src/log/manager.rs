@@ -81,7 +81,7 @@ pub struct LogManager {
     failures: Sender<PathBuf>,
     failed: Mutex<Option<Receiver<PathBuf>>>,
     on_failure: Mutex<Option<FailureHandler>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     stopped: AtomicBool,
 }
 
@@ -113,11 +113,7 @@ fn read_checkpoint(
 }
 
 impl DirContents {
-    fn read(
-        dir: &Arc<LogDir>,
-        now: Millis,
-        config: &ManagerConfig,
-    ) -> Result<Self, Error> {
+    fn read(dir: &Arc<LogDir>, now: Millis, config: &ManagerConfig) -> Result<Self, Error> {
         let io = |error| dir.fail(error);
         let clean = dir.take_clean_shutdown_marker().map_err(io)?;
         let recovery_points = read_checkpoint(
@@ -392,10 +388,7 @@ impl LogManager {
     }
 
     /// Loads one log. An I/O error takes its dir offline and is no error here.
-    fn load_one(
-        opening: Opening,
-        logs: &DashMap<TopicPartition, Arc<Log>>,
-    ) -> Result<(), Error> {
+    fn load_one(opening: Opening, logs: &DashMap<TopicPartition, Arc<Log>>) -> Result<(), Error> {
         let started = Instant::now();
         let home = Arc::clone(&opening.home);
         match recovery::open(opening) {
@@ -485,8 +478,12 @@ impl LogManager {
     fn run_rounds(manager: &Weak<Self>, failed: &Receiver<PathBuf>) {
         type Round = (fn(&LogManager), fn(&ManagerConfig) -> i64);
         const ROUNDS: [Round; 5] = [
-            (LogManager::delete_old_segments, |c| c.retention_check_interval_ms),
-            (LogManager::flush_dirty_logs, |c| c.flush_scheduler_interval_ms),
+            (LogManager::delete_old_segments, |c| {
+                c.retention_check_interval_ms
+            }),
+            (LogManager::flush_dirty_logs, |c| {
+                c.flush_scheduler_interval_ms
+            }),
             (LogManager::checkpoint_recovery_points, |c| {
                 c.flush_offset_checkpoint_interval_ms
             }),

@@ -22,7 +22,7 @@ use smallvec::SmallVec;
 use super::fs::{Fs, FsResult};
 use super::index_file::segment_file;
 use super::txn_index::AbortedTxn;
-use super::walk::{HeaderExt, decrement_sequence};
+use super::walk::decrement_sequence;
 use super::{ActiveProducer, Error};
 use crate::error::ErrorCode;
 use crate::record::batch::BatchHeader;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::fs::FsResult;
 use super::segment::Segment;
 use super::walk::BatchAt;
-use super::{
-    AbortedTransaction, Error, FileRegion, Log, ReadInfo, ReadRequest, TimestampOffset,
-};
+use super::{AbortedTransaction, Error, FileRegion, Log, ReadInfo, ReadRequest, TimestampOffset};
+use crate::record::batch::BatchIter;
+use crate::record::compress::Limits;
+use crate::record::records::for_each_record;
 use crate::types::{Millis, Offset};
 
 /// `ListOffsets` v0: the log end offset.
@@ -23,10 +24,7 @@ impl Log {
         let segments = self.segments.load();
         let (log_start, log_end) = (self.log_start_offset(), self.log_end_offset());
         let first = Self::floor_segment(&segments, request.offset);
-        let (Some(mut at), true) = (
-            first,
-            (log_start..=log_end).contains(&request.offset),
-        ) else {
+        let (Some(mut at), true) = (first, (log_start..=log_end).contains(&request.offset)) else {
             return Err(Error::OffsetOutOfRange {
                 requested: request.offset,
                 log_start,
@@ -45,12 +43,15 @@ impl Log {
         // A segment that compaction or DeleteRecords emptied from here on holds nothing: go on.
         while let Some(segment) = segments.get(at) {
             let next_base = segments.get(at + 1).map(|next| next.base_offset());
-            let found =
-                self.io(self.read_segment(segment, next_base, &request, &mut info))?;
+            let found = self.io(self.read_segment(segment, next_base, &request, &mut info))?;
             if found {
                 if request.with_aborted {
-                    info.aborted =
-                        Some(self.io(Self::aborted_in(&segments[at..], &request, &info, log_end))?);
+                    info.aborted = Some(self.io(Self::aborted_in(
+                        &segments[at..],
+                        &request,
+                        &info,
+                        log_end,
+                    ))?);
                 }
                 return Ok(info);
             }
@@ -210,14 +211,15 @@ impl Log {
             source
                 .fs
                 .read_at(source.file, source.path, &mut bytes, batch.position)?;
-            Ok(timestamps_of(batch, &bytes)
-                .into_iter()
-                .find(|&(timestamp, offset)| wanted(timestamp, offset, batch))
-                .map(|(timestamp, offset)| TimestampOffset {
-                    timestamp,
-                    offset,
-                    leader_epoch: (batch.leader_epoch >= 0).then_some(batch.leader_epoch),
-                }))
+            Ok(
+                first_record(&bytes, |at, offset| wanted(at, offset, batch)).map(
+                    |(timestamp, offset)| TimestampOffset {
+                        timestamp,
+                        offset,
+                        leader_epoch: (batch.leader_epoch >= 0).then_some(batch.leader_epoch),
+                    },
+                ),
+            )
         })
     }
 
@@ -254,7 +256,31 @@ impl Log {
     }
 }
 
-/// Timestamp and offset of each record of a batch.
-fn timestamps_of(batch: &BatchAt, _bytes: &[u8]) -> Vec<(Millis, Offset)> {
-    vec![(batch.max_timestamp, batch.last_offset)]
+/// Why a walk over records ended early.
+enum Halt {
+    Found(Millis, Offset),
+    Damaged,
+}
+
+impl From<crate::record::Error> for Halt {
+    fn from(_: crate::record::Error) -> Self {
+        Self::Damaged
+    }
+}
+
+/// Timestamp and offset of the first record that `wanted` accepts. Damage ends the search in this
+/// batch: consumers will be told of it when they read it.
+fn first_record(bytes: &[u8], wanted: impl Fn(Millis, Offset) -> bool) -> Option<(Millis, Offset)> {
+    let frame = BatchIter::new(bytes).next()?.ok()?;
+    let walked = for_each_record(&frame, &Limits::STORED, |record| {
+        if wanted(record.timestamp, record.offset) {
+            Err(Halt::Found(record.timestamp, record.offset))
+        } else {
+            Ok(())
+        }
+    });
+    match walked {
+        Err(Halt::Found(timestamp, offset)) => Some((timestamp, offset)),
+        Err(Halt::Damaged) | Ok(()) => None,
+    }
 }

@@ -24,10 +24,8 @@ use super::producer_state::{CompletedTxn, ProducerSnapshots, ProducerState, SNAP
 use super::segment::{
     DELETED_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, Place, Segment, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
 };
-use super::walk::{BatchAt, HeaderExt, Source, Step, Walk, crc_is_right};
-use super::{
-    Log, Marks, NONE, PARTITION_METADATA_FILE, Writer, parse_partition_metadata,
-};
+use super::walk::{BatchAt, Source, Step, Walk, crc_is_right};
+use super::{Log, Marks, NONE, PARTITION_METADATA_FILE, Writer, parse_partition_metadata};
 use crate::clock::Clock;
 use crate::config::topic::LogConfig;
 use crate::types::{Millis, Offset, TopicPartition};
@@ -307,7 +305,10 @@ impl Loader {
         for segment in &self.segments {
             let epochs = &mut self.epochs;
             segment.for_each_batch(0, |_, batch| -> FsResult<Option<()>> {
-                if epochs.latest().is_none_or(|latest| batch.leader_epoch > latest) {
+                if epochs
+                    .latest()
+                    .is_none_or(|latest| batch.leader_epoch > latest)
+                {
                     epochs.assign(batch.leader_epoch, batch.base_offset);
                 }
                 Ok(None)
@@ -543,11 +544,7 @@ impl Loader {
             {
                 self.epochs.assign(batch.leader_epoch, batch.base_offset);
                 let path = self.opening.dir.join(LEADER_EPOCH_FILE);
-                super::checkpoint::write_epochs(
-                    &self.place.fs,
-                    &path,
-                    self.epochs.entries(),
-                )?;
+                super::checkpoint::write_epochs(&self.place.fs, &path, self.epochs.entries())?;
             }
             if let Some(completed) = replay(producers, source, &batch)? {
                 if let Some(aborted) = producers.aborted(&completed) {

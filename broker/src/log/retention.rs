@@ -61,10 +61,7 @@ impl Log {
             let next = segments.get(at + 1).map(|next| next.base_offset());
             let end = next.unwrap_or_else(|| self.log_end_offset());
             let empty_last = next.is_none() && segment.size() == 0;
-            if self.high_watermark() < end
-                || empty_last
-                || !self.io(pick(self, segment, next))?
-            {
+            if self.high_watermark() < end || empty_last || !self.io(pick(self, segment, next))? {
                 break;
             }
             count += 1;

@@ -450,11 +450,7 @@ impl Segment {
     /// Largest record timestamp, else the file's modification time. Milliseconds.
     pub(super) fn largest_timestamp(&self) -> FsResult<Millis> {
         let max = self.max_timestamp()?.timestamp;
-        if max >= 0 {
-            Ok(max)
-        } else {
-            self.modified()
-        }
+        if max >= 0 { Ok(max) } else { self.modified() }
     }
 
     /// When the `.log` file was last written.

@@ -46,7 +46,10 @@ impl Log {
             self.ident()
         );
         let segments = self.segments.load_full();
-        if segments.first().is_some_and(|first| first.base_offset() > offset) {
+        if segments
+            .first()
+            .is_some_and(|first| first.base_offset() > offset)
+        {
             return self.truncate_fully(&mut writer, offset);
         }
         let keep = segments.partition_point(|segment| segment.base_offset() <= offset);
@@ -107,11 +110,9 @@ impl Log {
         let dir = self.place.dir.load();
         self.io(writer.snapshots.remove_all(&self.home.fs, &dir))?;
         writer.producers.clear(offset);
-        self.io(
-            writer
-                .snapshots
-                .take(&self.home.fs, &dir, &writer.producers, true),
-        )?;
+        self.io(writer
+            .snapshots
+            .take(&self.home.fs, &dir, &writer.producers, true))?;
         self.update_first_unstable(writer);
         Ok(())
     }
@@ -155,9 +156,10 @@ impl Log {
         let mut files: Vec<PathBuf> = Vec::new();
         for segment in segments {
             files.extend(self.io(segment.mark_deleted())?);
-            let snapshot = writer
-                .snapshots
-                .mark_deleted(&self.home.fs, &dir, segment.base_offset());
+            let snapshot =
+                writer
+                    .snapshots
+                    .mark_deleted(&self.home.fs, &dir, segment.base_offset());
             files.extend(self.io(snapshot)?);
         }
         self.later(self.config.load().file_delete_delay_ms, move |log| {

@@ -81,9 +81,9 @@ impl TxnIndex {
         };
         let entries = self.entries(fs, path)?;
         Ok((entries.len() * ENTRY) as u64 == len
-            && entries.iter().all(|txn| {
-                txn.last_offset >= base_offset && txn.first_offset <= txn.last_offset
-            })
+            && entries
+                .iter()
+                .all(|txn| txn.last_offset >= base_offset && txn.first_offset <= txn.last_offset)
             && entries.is_sorted_by(|a, b| a.last_offset < b.last_offset))
     }
 

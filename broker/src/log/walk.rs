@@ -22,9 +22,6 @@ const V1_UP_TO_TIMESTAMP: usize = 26;
 /// Bytes read at once: about one index interval.
 const WINDOW: usize = 4096;
 
-const ATTRIBUTE_TRANSACTIONAL: i16 = 0x10;
-const ATTRIBUTE_CONTROL: i16 = 0x20;
-
 /// One batch in a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchAt {
@@ -49,43 +46,6 @@ impl BatchAt {
     }
 }
 
-/// Questions about a v2 header's attributes and sequences.
-pub(super) trait HeaderExt {
-    fn is_transactional(&self) -> bool;
-    fn is_control(&self) -> bool;
-    fn last_sequence(&self) -> i32;
-    fn last_offset(&self) -> Offset;
-}
-
-impl HeaderExt for BatchHeader {
-    fn is_transactional(&self) -> bool {
-        self.attributes & ATTRIBUTE_TRANSACTIONAL != 0
-    }
-    fn is_control(&self) -> bool {
-        self.attributes & ATTRIBUTE_CONTROL != 0
-    }
-    fn last_sequence(&self) -> i32 {
-        if self.base_sequence < 0 {
-            -1
-        } else {
-            increment_sequence(self.base_sequence, self.last_offset_delta)
-        }
-    }
-    fn last_offset(&self) -> Offset {
-        self.base_offset
-            .saturating_add(i64::from(self.last_offset_delta))
-    }
-}
-
-/// `sequence + by`, where 0 follows `i32::MAX`.
-pub(super) fn increment_sequence(sequence: i32, by: i32) -> i32 {
-    if sequence > i32::MAX - by {
-        by - (i32::MAX - sequence) - 1
-    } else {
-        sequence + by
-    }
-}
-
 /// `sequence − by`, where `i32::MAX` precedes 0.
 pub(super) fn decrement_sequence(sequence: i32, by: i32) -> i32 {
     if sequence < by {
@@ -99,25 +59,6 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&bytes[at..at + N]);
     out
-}
-
-/// Reads the 61 bytes of a v2 header.
-pub(super) fn parse_header(bytes: &[u8; HEADER_LEN]) -> BatchHeader {
-    BatchHeader {
-        base_offset: i64::from_be_bytes(array(bytes, 0)),
-        batch_length: i32::from_be_bytes(array(bytes, 8)),
-        partition_leader_epoch: i32::from_be_bytes(array(bytes, 12)),
-        magic: i8::from_be_bytes(array(bytes, 16)),
-        crc: u32::from_be_bytes(array(bytes, 17)),
-        attributes: i16::from_be_bytes(array(bytes, 21)),
-        last_offset_delta: i32::from_be_bytes(array(bytes, 23)),
-        base_timestamp: i64::from_be_bytes(array(bytes, 27)),
-        max_timestamp: i64::from_be_bytes(array(bytes, 35)),
-        producer_id: i64::from_be_bytes(array(bytes, 43)),
-        producer_epoch: i16::from_be_bytes(array(bytes, 51)),
-        base_sequence: i32::from_be_bytes(array(bytes, 53)),
-        record_count: i32::from_be_bytes(array(bytes, 57)),
-    }
 }
 
 /// What a step of the walk found.
@@ -149,12 +90,10 @@ fn parse_batch(bytes: &[u8], position: u64, end: u64) -> Step {
         return Step::End;
     }
     if magic >= 2 {
-        let header = match bytes.first_chunk::<HEADER_LEN>() {
-            Some(bytes) if total >= HEADER_LEN as u64 => parse_header(bytes),
-            _ => {
-                return Step::Corrupt(format!(
-                    "Batch of {total} bytes at position {position} is smaller than its header"
-                ));
+        let header = match BatchHeader::parse(bytes) {
+            Ok(header) => header,
+            Err(problem) => {
+                return Step::Corrupt(format!("Batch at position {position}: {problem}"));
             }
         };
         return Step::Batch(BatchAt {
@@ -213,11 +152,6 @@ impl<'a> Walk<'a> {
             window_at: 0,
             window_len: 0,
         }
-    }
-
-    /// Position of the next step: the end of the last batch returned.
-    pub(super) fn position(&self) -> u64 {
-        self.position
     }
 
     /// Makes up to `want` (≤ `WINDOW`) bytes at the position available; fewer at the file's end.
@@ -299,7 +233,11 @@ impl<'a> Iterator for SliceWalk<'a> {
 }
 
 /// Checks a batch's CRC, reading it in pieces. False also for bytes that are gone.
-pub(super) fn crc_is_right(source: Source<'_>, batch: &BatchAt, buffer: &mut [u8]) -> FsResult<bool> {
+pub(super) fn crc_is_right(
+    source: Source<'_>,
+    batch: &BatchAt,
+    buffer: &mut [u8],
+) -> FsResult<bool> {
     let mut position = batch.position + if batch.magic >= 2 { 21 } else { 16 };
     let mut crc32c = 0;
     let mut crc32 = crc32fast::Hasher::new();
@@ -333,11 +271,10 @@ pub(super) fn crc_is_right(source: Source<'_>, batch: &BatchAt, buffer: &mut [u8
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::batch::increment_sequence;
 
     #[test]
-    fn sequences_wrap_after_max() {
-        assert_eq!(increment_sequence(i32::MAX, 1), 0);
-        assert_eq!(increment_sequence(i32::MAX - 1, 3), 1);
+    fn sequences_wrap_before_zero() {
         assert_eq!(decrement_sequence(0, 1), i32::MAX);
         for sequence in [0, 5, i32::MAX] {
             assert_eq!(

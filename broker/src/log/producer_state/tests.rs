@@ -195,7 +195,10 @@ fn snapshot_round_trip_keeps_the_last_batch_and_any_damage_is_seen() {
         code(&loaded, &header(1, 0, 10, 21, 10), None),
         ErrorCode::DuplicateSequenceNumber
     );
-    assert_eq!(code(&loaded, &header(1, 0, 20, 21, 1), None), ErrorCode::None);
+    assert_eq!(
+        code(&loaded, &header(1, 0, 20, 21, 1), None),
+        ErrorCode::None
+    );
     assert_eq!(loaded.first_unstable_offset(), Some(20));
     for at in 0..bytes.len() {
         let mut flipped = bytes.clone();

@@ -1,0 +1,497 @@
+//! Append, read, roll, retention, deletion, restart.
+
+use super::*;
+use crate::config::topic::CleanupPolicy;
+
+fn small_segments(segment_bytes: i32) -> LogConfig {
+    LogConfig {
+        segment_bytes,
+        ..LogConfig::default()
+    }
+}
+
+#[test]
+fn what_is_appended_is_read_and_survives_a_clean_restart() {
+    let mut bench = Bench::new(LogConfig::default());
+    let log = bench.log();
+    for n in 1..=5 {
+        let info = log.append_as_leader(&batch(n), 3).unwrap();
+        assert_eq!(info.last_offset, info.base_offset + n as i64 - 1);
+    }
+    let expect = [(0, 0), (1, 2), (3, 5), (6, 9), (10, 14)];
+    assert_eq!(log.log_end_offset(), 15);
+    assert_eq!(offsets_from(&log, 0), expect);
+    assert_eq!(offsets_from(&log, 4), expect[2..]);
+    let bytes = bytes_of(&log.read(request(10, 15)).unwrap().region.unwrap());
+    assert_eq!(
+        Batch::parse(&bytes)
+            .unwrap()
+            .header()
+            .partition_leader_epoch,
+        3
+    );
+    drop(log);
+    bench.restart();
+    let log = bench.log();
+    assert_eq!(log.log_end_offset(), 15);
+    assert_eq!(log.recovery_point(), 15);
+    assert_eq!(log.latest_epoch(), Some(3));
+    assert_eq!(offsets_from(&log, 0), expect);
+    assert_eq!(log.append_as_leader(&batch(1), 4).unwrap().base_offset, 15);
+    assert_eq!(
+        log.end_offset_for_epoch(3),
+        EpochEndOffset {
+            epoch: 3,
+            end_offset: 15
+        }
+    );
+}
+
+#[test]
+fn files_are_kafkas_while_running_and_after_a_clean_stop() {
+    let bench = Bench::new(LogConfig::default());
+    let log = bench.log();
+    let id = crate::types::random_uuid();
+    log.assign_topic_id(id).unwrap();
+    for _ in 0..3 {
+        log.append_as_leader(&batch_at(NOW, 1, 5000), 0).unwrap();
+    }
+    let len = |name: &str| std::fs::metadata(bench.file(name)).unwrap().len();
+    assert_eq!(len("00000000000000000000.index"), 10_485_760);
+    assert_eq!(len("00000000000000000000.timeindex"), 10_485_756);
+    assert_eq!(
+        std::fs::read_to_string(bench.file("partition.metadata")).unwrap(),
+        format!("version: 0\ntopic_id: {}", format_uuid(id))
+    );
+    assert_eq!(
+        std::fs::read_to_string(bench.file("leader-epoch-checkpoint")).unwrap(),
+        "0\n1\n0 0\n"
+    );
+    bench.manager().shutdown();
+    assert_eq!(
+        bench.file_names(),
+        [
+            "00000000000000000000.index",
+            "00000000000000000000.log",
+            "00000000000000000000.timeindex",
+            "00000000000000000003.snapshot",
+            "leader-epoch-checkpoint",
+            "partition.metadata",
+        ]
+    );
+    let batch_len = len("00000000000000000000.log") / 3;
+    let mut index = Vec::new();
+    // The check comes before the batch is counted: the first entry is the second batch's.
+    for (offset, position) in [(1, batch_len), (2, 2 * batch_len)] {
+        index.extend_from_slice(&(offset as i32).to_be_bytes());
+        index.extend_from_slice(&(position as i32).to_be_bytes());
+    }
+    assert_eq!(
+        std::fs::read(bench.file("00000000000000000000.index")).unwrap(),
+        index
+    );
+    // One timestamp only: the first entry of it stays the only one.
+    let time = std::fs::read(bench.file("00000000000000000000.timeindex")).unwrap();
+    assert_eq!(time[..8], NOW.to_be_bytes());
+    assert_eq!(time[8..], [0, 0, 0, 0]);
+    let marker = std::fs::read_to_string(bench.dir.path().join(".kafka_cleanshutdown")).unwrap();
+    assert_eq!(marker, r#"{"version":0,"brokerEpoch":-1}"#);
+    let points =
+        std::fs::read_to_string(bench.dir.path().join("recovery-point-offset-checkpoint")).unwrap();
+    assert_eq!(points, "0\n1\ntopic 0 3\n");
+}
+
+#[test]
+fn reads_obey_bounds_and_sizes() {
+    let bench = Bench::new(LogConfig::default());
+    let log = bench.log();
+    for _ in 0..20 {
+        log.append_as_leader(&batch(2), 0).unwrap();
+    }
+    let size = log.size() as usize / 20;
+    let read = |offset, upper_bound, max_bytes, min_one_message| {
+        let info = log
+            .read(ReadRequest {
+                offset,
+                max_bytes,
+                upper_bound,
+                min_one_message,
+                with_aborted: false,
+            })
+            .unwrap();
+        (
+            info.region.map_or(0, |region| region.len),
+            info.first_batch_incomplete,
+        )
+    };
+    assert_eq!(read(0, 40, 1 << 20, true), (20 * size, false));
+    // Both of a recent end of the log and of one long gone by.
+    assert_eq!(read(0, 38, 1 << 20, true), (19 * size, false));
+    assert_eq!(read(0, 2, 1 << 20, true), (size, false));
+    assert_eq!(read(38, 40, 1 << 20, true), (size, false));
+    assert_eq!(read(39, 40, 1 << 20, true), (size, false));
+    assert_eq!(read(40, 40, 1 << 20, true), (0, false));
+    assert_eq!(read(30, 10, 1 << 20, true), (0, false));
+    // A bound within a batch excludes it.
+    assert_eq!(read(0, 3, 1 << 20, true), (size, false));
+    assert_eq!(read(0, 40, 10, true), (size, false));
+    assert_eq!(read(0, 40, 10, false), (10, true));
+    assert_eq!(read(0, 40, size + 10, false), (size + 10, false));
+    assert_eq!(read(0, 40, 0, false), (0, true));
+    assert!(matches!(
+        log.read(request(41, 41)),
+        Err(Error::OffsetOutOfRange { log_end: 40, .. })
+    ));
+    assert!(matches!(
+        log.read(request(-1, 41)),
+        Err(Error::OffsetOutOfRange { .. })
+    ));
+}
+
+#[test]
+fn rolls_by_size_time_and_full_index() {
+    let bases = |log: &Log| -> Vec<Offset> {
+        log.segments
+            .load()
+            .iter()
+            .map(|s| s.base_offset())
+            .collect()
+    };
+    let size = batch(1).bytes.len() as i32;
+
+    let bench = Bench::new(small_segments(2 * size));
+    let log = bench.log();
+    for _ in 0..5 {
+        log.append_as_leader(&batch(1), 0).unwrap();
+    }
+    assert_eq!(bases(&log), [0, 2, 4]);
+    assert_eq!(offsets_from(&log, 0).len(), 5);
+    assert!(bench.file("00000000000000000002.snapshot").exists());
+    assert!(matches!(
+        log.append_as_leader(&batch_at(NOW, 1, 500), 0),
+        Err(Error::Refused {
+            code: ErrorCode::RecordListTooLarge,
+            ..
+        })
+    ));
+
+    // By the records' time when they have one.
+    let bench = Bench::new(LogConfig {
+        segment_ms: 1000,
+        ..LogConfig::default()
+    });
+    let log = bench.log();
+    for timestamp in [NOW, NOW + 1000, NOW + 1001] {
+        log.append_as_leader(&batch_at(timestamp, 1, 10), 0)
+            .unwrap();
+    }
+    bench.clock.advance(5000);
+    log.append_as_leader(&batch_at(NOW + 1002, 1, 10), 0)
+        .unwrap();
+    assert_eq!(bases(&log), [0, 2]);
+
+    // An offset index of two entries.
+    let bench = Bench::new(LogConfig {
+        segment_index_bytes: 24,
+        index_interval_bytes: 1,
+        ..LogConfig::default()
+    });
+    let log = bench.log();
+    for _ in 0..6 {
+        log.append_as_leader(&batch(1), 0).unwrap();
+    }
+    assert!(bases(&log).len() > 1);
+    assert_eq!(offsets_from(&log, 0).len(), 6);
+}
+
+#[test]
+fn offsets_by_time() {
+    let mut bench = Bench::new(LogConfig {
+        index_interval_bytes: 100,
+        segment_bytes: 1000,
+        ..LogConfig::default()
+    });
+    let log = bench.log();
+    for n in 0..20 {
+        let records = [record(NOW + n * 10, b"a"), record(NOW + n * 10 + 5, b"b")];
+        log.append_as_leader(&prepare(&records, &BatchOptions::default()), 2)
+            .unwrap();
+    }
+    let check = |log: &Log| {
+        let at = |timestamp| {
+            log.offset_for_timestamp(timestamp)
+                .unwrap()
+                .map(|found| (found.offset, found.timestamp - NOW))
+        };
+        assert_eq!(at(0), Some((0, 0)));
+        assert_eq!(at(NOW + 1), Some((1, 5)));
+        assert_eq!(at(NOW + 100), Some((20, 100)));
+        assert_eq!(at(NOW + 101), Some((21, 105)));
+        assert_eq!(at(NOW + 195), Some((39, 195)));
+        assert_eq!(at(NOW + 196), None);
+        assert_eq!(
+            log.max_timestamp().unwrap(),
+            Some(TimestampOffset {
+                timestamp: NOW + 195,
+                offset: 39,
+                leader_epoch: Some(2)
+            })
+        );
+    };
+    check(&log);
+    log.advance_high_watermark(40);
+    log.advance_log_start_offset(11).unwrap();
+    let found = log.offset_for_timestamp(NOW).unwrap().unwrap();
+    assert_eq!(found.offset, 11);
+    drop(log);
+    bench.restart();
+    assert_eq!(bench.log().log_start_offset(), 11);
+    let found = bench.log().offset_for_timestamp(NOW + 100).unwrap();
+    assert_eq!(found.unwrap().offset, 20);
+    assert_eq!(bench.log().max_timestamp().unwrap().unwrap().offset, 39);
+}
+
+#[test]
+fn high_watermark_is_clamped_and_only_rises() {
+    let bench = Bench::new(LogConfig::default());
+    let log = bench.log();
+    log.append_as_leader(&batch(10), 0).unwrap();
+    assert!(log.advance_high_watermark(4));
+    assert!(!log.advance_high_watermark(3));
+    assert_eq!(log.high_watermark(), 4);
+    assert!(log.advance_high_watermark(99));
+    assert_eq!(log.high_watermark(), 10);
+    assert_eq!(log.last_stable_offset(), 10);
+    log.reset_high_watermark(2);
+    assert_eq!(log.high_watermark(), 2);
+    assert!(matches!(
+        log.advance_log_start_offset(3),
+        Err(Error::Refused {
+            code: ErrorCode::OffsetOutOfRange,
+            ..
+        })
+    ));
+    log.advance_log_start_offset(2).unwrap();
+    log.reset_high_watermark(0);
+    assert_eq!(log.high_watermark(), 2);
+    bench.manager().checkpoint_high_watermarks();
+    let text =
+        std::fs::read_to_string(bench.dir.path().join("replication-offset-checkpoint")).unwrap();
+    assert_eq!(text, "0\n1\ntopic 0 2\n");
+}
+
+#[test]
+fn retention_by_size_time_and_log_start() {
+    let size = batch(1).bytes.len() as i64;
+    let run = |config: LogConfig, high_watermark: Offset, advance: Millis| {
+        let bench = Bench::new(LogConfig {
+            segment_bytes: 2 * size as i32,
+            ..config
+        });
+        let log = bench.log();
+        for n in 0..7 {
+            log.append_as_leader(&batch_at(NOW + n * 100, 1, 10), 0)
+                .unwrap();
+        }
+        log.advance_high_watermark(high_watermark);
+        bench.clock.advance(advance);
+        log.delete_old_segments().unwrap();
+        let bases: Vec<_> = log
+            .segments
+            .load()
+            .iter()
+            .map(|s| s.base_offset())
+            .collect();
+        assert_eq!(log.log_start_offset(), bases[0]);
+        assert_eq!(log.log_end_offset(), 7);
+        bases
+    };
+    let by_size = |bytes| LogConfig {
+        retention_bytes: bytes,
+        ..LogConfig::default()
+    };
+    let by_time = |ms| LogConfig {
+        retention_ms: ms,
+        ..LogConfig::default()
+    };
+    assert_eq!(run(by_size(7 * size), 7, 0), [0, 2, 4, 6]);
+    assert_eq!(run(by_size(5 * size), 7, 0), [2, 4, 6]);
+    assert_eq!(run(by_size(5 * size + 1), 7, 0), [0, 2, 4, 6]);
+    assert_eq!(run(by_size(0), 7, 0), [7]);
+    assert_eq!(run(by_size(0), 5, 0), [4, 6]);
+    assert_eq!(run(by_time(500), 7, 600), [0, 2, 4, 6]);
+    assert_eq!(run(by_time(500), 7, 601), [2, 4, 6]);
+    assert_eq!(run(by_time(0), 7, 10_000), [7]);
+    let compacted = LogConfig {
+        cleanup_policy: CleanupPolicy {
+            delete: false,
+            compact: true,
+        },
+        ..by_time(0)
+    };
+    assert_eq!(run(compacted, 7, 10_000), [0, 2, 4, 6]);
+}
+
+#[test]
+fn deleted_segments_leave_their_files_for_a_while() {
+    let size = batch(1).bytes.len() as i32;
+    let bench = Bench::new(LogConfig {
+        segment_bytes: 2 * size,
+        ..LogConfig::default()
+    });
+    let log = bench.log();
+    for _ in 0..6 {
+        log.append_as_leader(&batch(1), 0).unwrap();
+    }
+    log.advance_high_watermark(6);
+    let held = log.read(request(0, 6)).unwrap().region.unwrap();
+    log.advance_log_start_offset(4).unwrap();
+    assert_eq!(log.delete_old_segments().unwrap(), 2);
+    assert!(bench.file("00000000000000000000.log.deleted").exists());
+    assert!(bench.file("00000000000000000002.snapshot.deleted").exists());
+    bench.clock.advance(60_000);
+    bench.run_jobs();
+    assert!(!bench.file_names().iter().any(|n| n.ends_with(".deleted")));
+    // Who reads already may finish.
+    assert_eq!(bytes_of(&held).len(), 2 * size as usize);
+    assert!(matches!(
+        log.read(request(0, 6)),
+        Err(Error::OffsetOutOfRange { log_start: 4, .. })
+    ));
+}
+
+#[test]
+fn a_deleted_partition_is_renamed_then_removed_and_may_come_back() {
+    let bench = Bench::new(LogConfig::default());
+    let old = bench.log();
+    old.append_as_leader(&batch(3), 0).unwrap();
+    bench.manager().delete(&partition()).unwrap();
+    assert!(bench.manager().log(&partition()).is_none());
+    let folders = || fs::Fs::default().list(bench.dir.path(), true).unwrap();
+    assert_eq!(folders().len(), 1);
+    assert!(folders()[0].starts_with("topic-0.") && folders()[0].ends_with("-delete"));
+    assert!(old.append_as_leader(&batch(1), 0).is_err());
+    let new = bench.log();
+    assert_eq!(new.log_end_offset(), 0);
+    new.append_as_leader(&batch(1), 0).unwrap();
+    bench.clock.advance(60_000);
+    bench.run_jobs();
+    assert_eq!(folders(), ["topic-0"]);
+    bench
+        .manager()
+        .delete(&TopicPartition::new("absent", 1))
+        .unwrap();
+}
+
+#[test]
+fn topic_id_is_kept_and_an_other_one_refused() {
+    let mut bench = Bench::new(LogConfig::default());
+    let id = crate::types::random_uuid();
+    bench.log().assign_topic_id(id).unwrap();
+    bench.run_jobs();
+    bench.crash();
+    assert_eq!(bench.log().topic_id(), Some(id));
+    let other = bench.log().assign_topic_id(crate::types::random_uuid());
+    assert_eq!(other.unwrap_err().code(), ErrorCode::InconsistentTopicId);
+    std::fs::write(bench.file("partition.metadata"), "version: 0\ntopic").unwrap();
+    bench.crash();
+    assert_eq!(bench.log().topic_id(), None);
+    bench.log().assign_topic_id(id).unwrap();
+}
+
+#[test]
+fn new_logs_go_where_fewest_are_and_are_found_again() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let paths = [dirs[0].path(), dirs[1].path()];
+    let config = LogConfig::default();
+    let open = || {
+        LogManager::open(
+            manager_config(&paths, &config),
+            Arc::new(ManualClock::at(NOW)),
+            &|_| config.clone(),
+        )
+    };
+    let manager = open().unwrap();
+    for n in 0..4 {
+        manager
+            .get_or_create(&TopicPartition::new("t", n), None, true, config.clone())
+            .unwrap();
+    }
+    for path in paths {
+        assert_eq!(fs::Fs::default().list(path, true).unwrap().len(), 2);
+    }
+    manager.shutdown();
+    let manager = open().unwrap();
+    assert_eq!(manager.logs().len(), 4);
+    assert!(manager.dirs().iter().all(|dir| dir.total_bytes > 0));
+    // While a dir is offline, a log that is not new may be in it.
+    let lost = manager.fail_dir(paths[0]);
+    assert_eq!(lost.len(), 2);
+    assert!(matches!(
+        manager.get_or_create(&lost[0], None, false, config.clone()),
+        Err(Error::Offline { .. })
+    ));
+    manager.shutdown();
+    drop(manager);
+    std::fs::create_dir(dirs[1].path().join(lost[0].to_string())).unwrap();
+    assert!(matches!(open(), Err(Error::Layout { .. })));
+    std::fs::remove_dir_all(dirs[1].path().join(lost[0].to_string())).unwrap();
+    std::fs::create_dir(dirs[1].path().join("nonsense")).unwrap();
+    assert!(matches!(open(), Err(Error::Layout { .. })));
+}
+
+#[test]
+fn follower_appends_keep_offsets_and_epochs() {
+    let leader = Bench::new(LogConfig::default());
+    let follower = Bench::new(LogConfig::default());
+    for (count, epoch) in [(2, 1), (3, 1), (1, 4)] {
+        leader.log().append_as_leader(&batch(count), epoch).unwrap();
+    }
+    let info = leader.log().read(request(0, 6)).unwrap();
+    let bytes = bytes_of(&info.region.unwrap());
+    let log = follower.log();
+    // Cut within the last batch, then fetched again from there.
+    let done = log.append_as_follower(&bytes[..bytes.len() - 1]).unwrap();
+    assert_eq!((done.base_offset, done.last_offset), (0, 4));
+    let rest = bytes_of(&leader.log().read(request(5, 6)).unwrap().region.unwrap());
+    log.append_as_follower(&rest).unwrap();
+    assert_eq!(offsets_from(&log, 0), offsets_from(&leader.log(), 0));
+    assert_eq!(log.epoch_for_offset(4), Some(1));
+    assert_eq!(log.epoch_for_offset(5), Some(4));
+    assert!(matches!(
+        log.append_as_follower(&bytes),
+        Err(Error::UnexpectedOffset { next_offset: 6, .. })
+    ));
+    let mut damaged = bytes_of(&leader.log().read(request(0, 6)).unwrap().region.unwrap());
+    damaged[70] ^= 1;
+    assert_eq!(
+        follower
+            .log()
+            .append_as_follower(&damaged)
+            .unwrap_err()
+            .code(),
+        ErrorCode::CorruptMessage
+    );
+}
+
+#[test]
+fn rounds_run_in_the_background_and_end_with_shutdown() {
+    let bench = Bench::new(LogConfig {
+        file_delete_delay_ms: 0,
+        ..LogConfig::default()
+    });
+    bench.manager().start();
+    bench.log().append_as_leader(&batch(1), 0).unwrap();
+    bench.manager().delete(&partition()).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !fs::Fs::default()
+        .list(bench.dir.path(), true)
+        .unwrap()
+        .is_empty()
+    {
+        assert!(std::time::Instant::now() < deadline, "not deleted in time");
+        std::thread::yield_now();
+    }
+    bench.manager().shutdown();
+    assert!(bench.manager().threads.lock().is_empty());
+}
