@@ -16,7 +16,7 @@ use crate::error::{ErrorCode, KafkaCode};
 use crate::types::{
     BrokerId, GROUP_METADATA_TOPIC, TRANSACTION_STATE_TOPIC, TopicName, Uuid, random_uuid,
 };
-use crate::zk::{self, CreateMode, MultiError, Op, Store};
+use crate::zk::{self, CreateMode, Store, paths};
 
 use super::assignment::{Candidate, Wanted, assign};
 use super::core::join;
@@ -94,8 +94,8 @@ pub enum Error {
         partitions: String,
         factors: String,
     },
-    #[error("Cannot set entity configs for topics {0} when there is no controller.")]
-    NoController(String),
+    #[error(transparent)]
+    ConfigStore(#[from] zk::configs::Error),
     #[error(transparent)]
     Store(#[from] zk::Error),
 }
@@ -122,7 +122,7 @@ impl KafkaCode for Error {
             | Self::InconsistentReplicationFactor { .. } => ErrorCode::InvalidReplicaAssignment,
             Self::NothingToDelete(_) | Self::UnknownTopic(_) => ErrorCode::UnknownTopicOrPartition,
             Self::ReassignmentInProgress(_) => ErrorCode::ReassignmentInProgress,
-            Self::NoController(_) => ErrorCode::StaleControllerEpoch,
+            Self::ConfigStore(error) => error.code(),
             // `AdminOperationException` and what ZooKeeper throws have no code of their own.
             Self::RackMissing | Self::Store(_) => ErrorCode::UnknownServerError,
         }
@@ -264,14 +264,19 @@ impl TopicAdmin<'_> {
         if let Some(reason) = topic_name::invalid_reason(name) {
             return Err(Error::InvalidName(reason));
         }
-        if self.store.exists(&znode::deletion(name)).await?.is_some() {
+        if self
+            .store
+            .exists(&paths::delete_topic(name))
+            .await?
+            .is_some()
+        {
             return Err(Error::MarkedForDeletion(name.to_owned()));
         }
-        if self.store.exists(&znode::topic(name)).await?.is_some() {
+        if self.store.exists(&paths::topic(name)).await?.is_some() {
             return Err(Error::Exists(name.to_owned()));
         }
         if topic_name::has_collision_chars(name) {
-            let existing = self.store.children(znode::TOPICS).await?;
+            let existing = self.store.children(paths::TOPICS).await?;
             if existing.iter().any(|other| other == name) {
                 return Err(Error::Exists(name.to_owned()));
             }
@@ -324,7 +329,7 @@ impl TopicAdmin<'_> {
             target: "kafka.zk.AdminZkClient",
             "Creating topic {name} with configuration {configs:?} and initial partition assignment {assignments:?}"
         );
-        self.write_config(name, configs).await?;
+        zk::configs::write_config(self.store, zk::configs::TOPICS, name, configs).await?;
         let id = random_uuid();
         let topic = TopicAssignment {
             name: TopicName::new(name),
@@ -335,61 +340,20 @@ impl TopicAdmin<'_> {
                 .collect(),
         };
         let data = znode::encode_topic(&topic);
-        match create_with_parents(self.store, &znode::topic(name), data).await {
+        match create_with_parents(self.store, &paths::topic(name), data).await {
             Ok(()) => Ok(id),
             Err(zk::Error::NodeExists { .. }) => Err(Error::Exists(name.to_owned())),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Sets the config under the check that the controller is still the same one, so that a
-    /// cluster that is migrating to KRaft refuses it.
-    async fn write_config(&self, name: &str, configs: &Properties) -> Result<(), Error> {
-        let controller = self
-            .store
-            .exists(znode::CONTROLLER)
-            .await?
-            .ok_or_else(|| Error::NoController(name.to_owned()))?;
-        let path = znode::topic_config(name);
-        let data = znode::encode_config(configs);
-        let set = vec![
-            Op::Check {
-                path: znode::CONTROLLER.to_owned(),
-                version: controller.version,
-            },
-            Op::Set {
-                path: path.clone(),
-                data: data.clone(),
-                version: None,
-            },
-        ];
-        match self.store.multi(set).await {
-            Ok(_) => Ok(()),
-            Err(MultiError {
-                index: Some(0),
-                error: zk::Error::NoNode { .. } | zk::Error::BadVersion { .. },
-            }) => Err(Error::NoController(name.to_owned())),
-            Err(MultiError {
-                error: zk::Error::NoNode { .. },
-                ..
-            }) => match create_with_parents(self.store, &path, data.clone()).await {
-                Err(zk::Error::NodeExists { .. }) => {
-                    self.store.set(&path, data, None).await?;
-                    Ok(())
-                }
-                other => Ok(other?),
-            },
-            Err(MultiError { error, .. }) => Err(error.into()),
-        }
-    }
-
     /// Marks the topic for deletion; the controller does the rest. Again for a topic that is
     /// marked already: the caller may wait for it too.
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
-        if self.store.exists(&znode::topic(name)).await?.is_none() {
+        if self.store.exists(&paths::topic(name)).await?.is_none() {
             return Err(Error::NothingToDelete(name.to_owned()));
         }
-        match create_with_parents(self.store, &znode::deletion(name), Bytes::new()).await {
+        match create_with_parents(self.store, &paths::delete_topic(name), Bytes::new()).await {
             Ok(()) | Err(zk::Error::NodeExists { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -405,9 +369,9 @@ impl TopicAdmin<'_> {
         validate_only: bool,
     ) -> Result<i32, Error> {
         let topic_name = TopicName::new(name);
-        let path = znode::topic(name);
+        let path = paths::topic(name);
         let found = match self.store.get(&path).await {
-            Ok((data, _)) => znode::decode_topic(&topic_name, &data),
+            Ok((data, _)) => znode::decode_topic(&topic_name, &data).ok(),
             Err(zk::Error::NoNode { .. }) => None,
             Err(error) => return Err(error.into()),
         };

@@ -16,4 +16,5 @@ pub mod state;
 mod store;
 mod topic_deletion;
 pub mod topic_name;
+mod window;
 mod znode;

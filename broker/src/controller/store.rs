@@ -7,24 +7,23 @@
 //!
 //! Source: `KafkaZkClient.scala`.
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::types::{BrokerId, Millis, TopicName, TopicPartition, random_uuid};
-use crate::zk::{self, BoxFuture, CreateMode, MultiError, Op, OpResult, Stat, Store, Watch};
+use crate::zk::data::{self, ControllerRegistration, Feature};
+use crate::zk::{
+    self, BoxFuture, CreateMode, MultiError, Op, OpResult, Stat, Store, Watch, configs, paths,
+};
 
 use super::core::CONTROLLER;
 use super::event::{Snapshot, StoreOp, StoreReply};
 use super::state::{Leadership, LiveBroker, TopicAssignment};
+use super::window::in_window;
 use super::znode;
-
-/// Requests to the store in flight at once.
-const WINDOW: usize = 256;
 
 /// Why a term, or standing for one, is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,15 +92,16 @@ impl ControllerStore {
     }
 
     pub(super) async fn watch_controller(&self) -> Result<(bool, Watch), Lost> {
-        let (stat, watch) = self.store.exists_and_watch(znode::CONTROLLER).await?;
+        let (stat, watch) = self.store.exists_and_watch(paths::CONTROLLER).await?;
         Ok((stat.is_some(), watch))
     }
 
     pub(super) async fn controller_id(&self) -> Result<Option<BrokerId>, Lost> {
         Ok(self
-            .get(znode::CONTROLLER)
+            .get(paths::CONTROLLER)
             .await?
-            .and_then(|(data, _)| znode::decode_controller(&data)))
+            .and_then(|(data, _)| ControllerRegistration::decode(&data).ok())
+            .map(|registration| registration.broker))
     }
 
     /// Stands for election once. `None`: another was faster.
@@ -112,7 +112,7 @@ impl ControllerStore {
                 let zero = Bytes::from_static(b"0");
                 let created = self
                     .store
-                    .create(znode::CONTROLLER_EPOCH, zero, CreateMode::Persistent)
+                    .create(paths::CONTROLLER_EPOCH, zero, CreateMode::Persistent)
                     .await;
                 match created {
                     Ok(_) => (0, 0),
@@ -124,13 +124,13 @@ impl ControllerStore {
         let epoch = epoch + 1;
         let ops = vec![
             Op::Create {
-                path: znode::CONTROLLER.to_owned(),
-                data: znode::encode_controller(self.id, now),
+                path: paths::CONTROLLER.to_owned(),
+                data: ControllerRegistration::encode(self.id, now),
                 mode: CreateMode::Ephemeral,
             },
             Op::Set {
-                path: znode::CONTROLLER_EPOCH.to_owned(),
-                data: Bytes::from(epoch.to_string()),
+                path: paths::CONTROLLER_EPOCH.to_owned(),
+                data: data::encode_controller_epoch(epoch),
                 version: Some(version),
             },
         ];
@@ -166,16 +166,13 @@ impl ControllerStore {
     }
 
     async fn controller_epoch(&self) -> Result<Option<(i32, i32)>, Lost> {
-        let Some((data, stat)) = self.get(znode::CONTROLLER_EPOCH).await? else {
+        let Some((data, stat)) = self.get(paths::CONTROLLER_EPOCH).await? else {
             return Ok(None);
         };
-        let epoch = std::str::from_utf8(&data)
-            .ok()
-            .and_then(|text| text.parse().ok());
-        match epoch {
-            Some(epoch) => Ok(Some((epoch, stat.version))),
-            None => Err(Lost::Store(zk::Error::Unknown {
-                reason: format!("{} holds no number", znode::CONTROLLER_EPOCH),
+        match data::decode_controller_epoch(&data) {
+            Ok(epoch) => Ok(Some((epoch, stat.version))),
+            Err(error) => Err(Lost::Store(zk::Error::Unknown {
+                reason: format!("{}: {error}", paths::CONTROLLER_EPOCH),
             })),
         }
     }
@@ -183,7 +180,7 @@ impl ControllerStore {
     /// Gives the office back.
     pub(super) async fn delete_controller(&self, term: Term) -> Result<(), Lost> {
         let op = Op::Delete {
-            path: znode::CONTROLLER.to_owned(),
+            path: paths::CONTROLLER.to_owned(),
             version: None,
         };
         match self.write(term, op).await? {
@@ -192,29 +189,38 @@ impl ControllerStore {
         }
     }
 
-    /// `/feature`: enabled, and empty as on every ZooKeeper broker of 3.9.
+    /// `/feature`: enabled, with the features it has; a broker of 3.9 with ZooKeeper adds none.
     pub(super) async fn ensure_feature_node(&self) -> Result<(), Lost> {
-        if self.get(znode::FEATURE).await?.is_some() {
-            return Ok(());
-        }
-        info!(target: CONTROLLER, "[Controller id={}] Creating FeatureZNode at path: {}", self.id, znode::FEATURE);
-        let created = self
-            .store
-            .create(
-                znode::FEATURE,
-                znode::encode_feature(),
-                CreateMode::Persistent,
-            )
-            .await;
-        match created {
-            Ok(_) | Err(zk::Error::NodeExists { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+        let fresh = Feature {
+            enabled: true,
+            features: BTreeMap::new(),
+        };
+        let written = match self.get(paths::FEATURE).await? {
+            None => {
+                info!(target: CONTROLLER, "[Controller id={}] Creating FeatureZNode at path: {}", self.id, paths::FEATURE);
+                let create =
+                    self.store
+                        .create(paths::FEATURE, fresh.encode(), CreateMode::Persistent);
+                create.await.map(drop)
+            }
+            Some((data, _)) => match Feature::decode(&data) {
+                Ok(feature) if feature.enabled => Ok(()),
+                _ => {
+                    info!(target: CONTROLLER, "[Controller id={}] Updating FeatureZNode at path: {}", self.id, paths::FEATURE);
+                    let set = self.store.set(paths::FEATURE, fresh.encode(), None);
+                    set.await.map(drop)
+                }
+            },
+        };
+        match written {
+            Err(zk::Error::NodeExists { .. }) => Ok(()),
+            other => Ok(other?),
         }
     }
 
     /// Notifications written before our term: fail-over looks at everything anyway.
     pub(super) async fn delete_notifications(&self, term: Term) -> Result<(), Lost> {
-        for parent in [znode::LOG_DIR_EVENTS, znode::ISR_CHANGES] {
+        for parent in [paths::LOG_DIR_EVENTS, paths::ISR_CHANGES] {
             let names = self.children(parent).await?;
             self.delete_children(term, parent, &names).await?;
         }
@@ -222,7 +228,7 @@ impl ControllerStore {
     }
 
     pub(super) async fn log_dir_events(&self) -> Result<(Vec<String>, Watch), Lost> {
-        Ok(self.store.children_and_watch(znode::LOG_DIR_EVENTS).await?)
+        Ok(self.store.children_and_watch(paths::LOG_DIR_EVENTS).await?)
     }
 
     /// The brokers named by these notifications, which are then deleted.
@@ -233,19 +239,19 @@ impl ControllerStore {
     ) -> Result<Vec<BrokerId>, Lost> {
         let reads = names
             .iter()
-            .map(|name| self.get_owned(format!("{}/{name}", znode::LOG_DIR_EVENTS)))
+            .map(|name| self.get_owned(format!("{}/{name}", paths::LOG_DIR_EVENTS)))
             .collect();
         let mut brokers: Vec<BrokerId> = Vec::new();
         for read in in_window(reads).await {
             if let Some((data, _)) = read?
-                && let Some(broker) = znode::decode_log_dir_event(&data)
+                && let Ok(broker) = data::decode_log_dir_event(&data)
             {
                 brokers.push(broker);
             }
         }
         brokers.sort_unstable();
         brokers.dedup();
-        self.delete_children(term, znode::LOG_DIR_EVENTS, names)
+        self.delete_children(term, paths::LOG_DIR_EVENTS, names)
             .await?;
         Ok(brokers)
     }
@@ -293,16 +299,16 @@ impl ControllerStore {
             .collect();
         let reads = partitions
             .iter()
-            .map(|partition| self.get_owned(znode::state(partition)))
+            .map(|partition| self.get_owned(paths::partition_state(partition)))
             .collect();
         let mut leadership = Vec::with_capacity(partitions.len());
         for (partition, read) in partitions.iter().zip(in_window(reads).await) {
             if let Some((data, stat)) = read? {
-                match znode::decode_state(&data, stat.version) {
-                    Some(found) => leadership.push((partition.clone(), found)),
-                    None => warn!(
+                match znode::decode_state(&data, &stat) {
+                    Ok(found) => leadership.push((partition.clone(), found)),
+                    Err(error) => warn!(
                         target: CONTROLLER,
-                        "[Controller id={}] The state znode of partition {partition} is not readable; treating the partition as new",
+                        "[Controller id={}] The state znode of partition {partition} is not readable, treating the partition as new: {error}",
                         self.id
                     ),
                 }
@@ -329,7 +335,7 @@ impl ControllerStore {
         &self,
         watch: impl Fn(BrokerId) -> bool,
     ) -> Result<(Vec<LiveBroker>, Watch, Vec<(BrokerId, Watch)>), Lost> {
-        let (names, list_watch) = self.store.children_and_watch(znode::BROKER_IDS).await?;
+        let (names, list_watch) = self.store.children_and_watch(paths::BROKER_IDS).await?;
         let ids: Vec<BrokerId> = names.iter().filter_map(|name| name.parse().ok()).collect();
         let reads = ids.iter().map(|id| self.boxed_broker(*id)).collect();
         let mut brokers = Vec::with_capacity(ids.len());
@@ -346,21 +352,19 @@ impl ControllerStore {
     }
 
     pub(super) async fn broker(&self, id: BrokerId) -> Result<Option<(LiveBroker, Watch)>, Lost> {
-        let path = znode::broker(id);
+        let path = paths::broker(id);
         let (data, stat, watch) = match self.store.get_and_watch(&path).await {
             Ok(found) => found,
             Err(zk::Error::NoNode { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let Some(info) = znode::decode_broker(id, &data) else {
-            warn!(target: CONTROLLER, "[Controller id={}] {path} is not readable; ignoring the broker", self.id);
-            return Ok(None);
-        };
-        let broker = LiveBroker {
-            info: Arc::new(info),
-            epoch: stat.czxid,
-        };
-        Ok(Some((broker, watch)))
+        match znode::decode_broker(id, &data, &stat) {
+            Ok(broker) => Ok(Some((broker, watch))),
+            Err(error) => {
+                warn!(target: CONTROLLER, "[Controller id={}] {path} is not readable, ignoring the broker: {error}", self.id);
+                Ok(None)
+            }
+        }
     }
 
     fn boxed_broker(
@@ -377,7 +381,7 @@ impl ControllerStore {
         term: Term,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<FoundTopics, Lost> {
-        let (names, watch) = self.store.children_and_watch(znode::TOPICS).await?;
+        let (names, watch) = self.store.children_and_watch(paths::TOPICS).await?;
         let all: Vec<TopicName> = names.iter().map(|name| TopicName::new(name)).collect();
         let reads = all
             .iter()
@@ -409,7 +413,7 @@ impl ControllerStore {
             writes.push(self.boxed_write(
                 term,
                 vec![Op::Set {
-                    path: znode::topic(&topic.name),
+                    path: paths::topic(&topic.name),
                     data: znode::encode_topic(topic),
                     version: None,
                 }],
@@ -425,16 +429,16 @@ impl ControllerStore {
         &self,
         name: &TopicName,
     ) -> Result<Option<(TopicAssignment, Watch)>, Lost> {
-        let path = znode::topic(name);
+        let path = paths::topic(name);
         let (data, _, watch) = match self.store.get_and_watch(&path).await {
             Ok(found) => found,
             Err(zk::Error::NoNode { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         match znode::decode_topic(name, &data) {
-            Some(topic) => Ok(Some((topic, watch))),
-            None => {
-                warn!(target: CONTROLLER, "[Controller id={}] {path} is not readable; ignoring the topic", self.id);
+            Ok(topic) => Ok(Some((topic, watch))),
+            Err(error) => {
+                warn!(target: CONTROLLER, "[Controller id={}] {path} is not readable, ignoring the topic: {error}", self.id);
                 Ok(None)
             }
         }
@@ -449,12 +453,12 @@ impl ControllerStore {
 
     /// Partitions that have a znode.
     pub(super) async fn created_partitions(&self, topic: &str) -> Result<Vec<i32>, Lost> {
-        let names = self.children(&znode::partitions(topic)).await?;
+        let names = self.children(&paths::partitions(topic)).await?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     pub(super) async fn deletions(&self) -> Result<(Vec<TopicName>, Watch), Lost> {
-        let (names, watch) = self.store.children_and_watch(znode::DELETE_TOPICS).await?;
+        let (names, watch) = self.store.children_and_watch(paths::DELETE_TOPICS).await?;
         Ok((
             names.iter().map(|name| TopicName::new(name)).collect(),
             watch,
@@ -474,7 +478,7 @@ impl ControllerStore {
     fn boxed_op(&self, term: Term, op: StoreOp) -> BoxFuture<'_, Result<StoreReply, Lost>> {
         match op {
             StoreOp::CreatePartitionsNode(topic) => Box::pin(async move {
-                let created = self.write(term, create(znode::partitions(&topic), Bytes::new()));
+                let created = self.write(term, create(paths::partitions(&topic), Bytes::new()));
                 Ok(done_or_exists(created.await?))
             }),
             StoreOp::CreateState {
@@ -486,7 +490,7 @@ impl ControllerStore {
                 leadership,
             } => Box::pin(async move {
                 let set = Op::Set {
-                    path: znode::state(&partition),
+                    path: paths::partition_state(&partition),
                     data: znode::encode_state(&leadership),
                     version: Some(leadership.state.partition_epoch),
                 };
@@ -501,22 +505,18 @@ impl ControllerStore {
                 })
             }),
             StoreOp::GetState(partition) => Box::pin(async move {
-                let found = self.get(&znode::state(&partition)).await?;
+                let found = self.get(&paths::partition_state(&partition)).await?;
                 Ok(StoreReply::State(found.and_then(|(data, stat)| {
-                    znode::decode_state(&data, stat.version)
+                    znode::decode_state(&data, &stat).ok()
                 })))
             }),
             StoreOp::GetTopicConfig(topic) => Box::pin(async move {
-                let found = self.get(&znode::topic_config(&topic)).await?;
-                Ok(StoreReply::Config(
-                    found
-                        .and_then(|(data, _)| znode::decode_config(&data))
-                        .unwrap_or_default(),
-                ))
+                let config = configs::read_config(&*self.store, configs::TOPICS, &topic).await?;
+                Ok(StoreReply::Config(config.into_iter().collect()))
             }),
             StoreOp::SetTopic(topic) => Box::pin(async move {
                 let set = Op::Set {
-                    path: znode::topic(&topic.name),
+                    path: paths::topic(&topic.name),
                     data: znode::encode_topic(&topic),
                     version: None,
                 };
@@ -525,7 +525,8 @@ impl ControllerStore {
             StoreOp::DeleteTopic(topic) => Box::pin(self.delete_topic(term, topic)),
             StoreOp::DeleteDeletionMark(topic) => Box::pin(async move {
                 Ok(done_or_gone(
-                    self.write(term, delete(znode::deletion(&topic))).await?,
+                    self.write(term, delete(paths::delete_topic(&topic)))
+                        .await?,
                 ))
             }),
         }
@@ -539,8 +540,11 @@ impl ControllerStore {
         partition: TopicPartition,
         leadership: Leadership,
     ) -> Result<StoreReply, Lost> {
-        let state = create(znode::state(&partition), znode::encode_state(&leadership));
-        let node = create(znode::partition(&partition), Bytes::new());
+        let state = create(
+            paths::partition_state(&partition),
+            znode::encode_state(&leadership),
+        );
+        let node = create(paths::partition(&partition), Bytes::new());
         match self.write_all(term, vec![node, state.clone()]).await? {
             Err(zk::Error::NodeExists { .. }) => Ok(done(self.write(term, state).await?)),
             other => Ok(done(other)),
@@ -549,7 +553,7 @@ impl ControllerStore {
 
     /// The tree from its leaves up, then the config, then the mark.
     async fn delete_topic(&self, term: Term, topic: TopicName) -> Result<StoreReply, Lost> {
-        let mut paths = vec![znode::topic(&topic)];
+        let mut paths = vec![paths::topic(&topic)];
         let mut next = 0;
         while next < paths.len() {
             let level = next..paths.len();
@@ -565,8 +569,8 @@ impl ControllerStore {
             }
         }
         let mut order: Vec<String> = paths.into_iter().rev().collect();
-        order.push(znode::topic_config(&topic));
-        order.push(znode::deletion(&topic));
+        order.push(paths::config_entity(configs::TOPICS, &topic));
+        order.push(paths::delete_topic(&topic));
         let writes = order
             .into_iter()
             .map(|path| self.boxed_write(term, vec![delete(path)]))
@@ -626,7 +630,7 @@ impl ControllerStore {
     ) -> Result<Result<Vec<OpResult>, zk::Error>, Lost> {
         let mut checked = Vec::with_capacity(ops.len() + 1);
         checked.push(Op::Check {
-            path: znode::CONTROLLER_EPOCH.to_owned(),
+            path: paths::CONTROLLER_EPOCH.to_owned(),
             version: term.zk_version,
         });
         checked.extend(ops);
@@ -679,43 +683,4 @@ fn done_or_gone(result: Result<Vec<OpResult>, zk::Error>) -> StoreReply {
         Err(zk::Error::NoNode { .. }) => StoreReply::Done,
         other => done(other),
     }
-}
-
-/// Runs the futures with at most [`WINDOW`] begun at once, each begun in its turn; results in
-/// order.
-async fn in_window<'a, T: Send + 'a>(futures: Vec<BoxFuture<'a, T>>) -> Vec<T> {
-    let mut waiting = futures.into_iter();
-    let mut begun: VecDeque<BoxFuture<'a, T>> = VecDeque::new();
-    let mut results = Vec::new();
-    poll_fn(|cx| {
-        loop {
-            // The oldest first: the store answers in order.
-            while let Some(oldest) = begun.front_mut() {
-                match oldest.as_mut().poll(cx) {
-                    Poll::Ready(result) => {
-                        results.push(result);
-                        begun.pop_front();
-                    }
-                    Poll::Pending => break,
-                }
-            }
-            if begun.len() >= WINDOW {
-                return Poll::Pending;
-            }
-            let Some(mut next) = waiting.next() else {
-                return if begun.is_empty() {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                };
-            };
-            match next.as_mut().poll(cx) {
-                Poll::Ready(result) if begun.is_empty() => results.push(result),
-                Poll::Ready(result) => begun.push_back(Box::pin(std::future::ready(result))),
-                Poll::Pending => begun.push_back(next),
-            }
-        }
-    })
-    .await;
-    results
 }

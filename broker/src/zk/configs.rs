@@ -93,7 +93,7 @@ pub async fn change_config(
 }
 
 /// Rule 1.
-async fn write_config(
+pub async fn write_config(
     store: &dyn Store,
     entity_type: &str,
     entity_name: &str,
