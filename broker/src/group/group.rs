@@ -367,8 +367,7 @@ impl Group {
     }
 
     fn on_loaded(&mut self, now: Now, out: &mut Vec<Effect>) {
-        tracing::info!(
-            "Loading group metadata for {} with generation {}",
+        tracing::info!(target: super::LOG, "Loading group metadata for {} with generation {}",
             self.id,
             self.generation
         );
@@ -436,8 +435,7 @@ impl Group {
                 None => return ErrorCode::UnknownMemberId,
             }
         } else if self.pending_members.remove(&leaving.member_id).is_some() {
-            tracing::info!(
-                "Pending member with memberId={} has left group {} through explicit `LeaveGroup` \
+            tracing::info!(target: super::LOG, "Pending member with memberId={} has left group {} through explicit `LeaveGroup` \
                  request",
                 leaving.member_id,
                 self.id
@@ -455,8 +453,7 @@ impl Group {
         let reason =
             format!("Removing member {member_id} on LeaveGroup; client reason: {client_reason}");
         self.remove_member_and_rebalance(now, &member_id, &reason, out);
-        tracing::info!(
-            "Member {member_id} has left group {} through explicit `LeaveGroup`; client reason: \
+        tracing::info!(target: super::LOG, "Member {member_id} has left group {} through explicit `LeaveGroup`; client reason: \
              {client_reason}",
             self.id
         );
@@ -563,8 +560,7 @@ impl Group {
             None => {}
             Some(InFlight::Other) => {
                 if let Err(error) = result {
-                    tracing::warn!(
-                        "Failed to write metadata or tombstones of group {}: {error}",
+                    tracing::warn!(target: super::LOG, "Failed to write metadata or tombstones of group {}: {error}",
                         self.id
                     );
                 }
@@ -706,8 +702,7 @@ impl Group {
     fn clean_up(&mut self, now: Now, removed: Vec<TopicPartition>, out: &mut Vec<Effect>) {
         if self.state == State::Empty && self.offsets.is_empty() && self.pending_members.is_empty()
         {
-            tracing::info!(
-                "Group {} transitioned to Dead in generation {}",
+            tracing::info!(target: super::LOG, "Group {} transitioned to Dead in generation {}",
                 self.id,
                 self.generation
             );
@@ -812,8 +807,7 @@ impl Group {
             match self.static_members.get(instance_id) {
                 None => return Err(ErrorCode::UnknownMemberId),
                 Some(current) if current != member_id => {
-                    tracing::info!(
-                        "Request memberId={member_id} for static member with groupInstanceId=\
+                    tracing::info!(target: super::LOG, "Request memberId={member_id} for static member with groupInstanceId=\
                          {instance_id} is fenced by current memberId={current}"
                     );
                     return Err(ErrorCode::FencedInstanceId);
@@ -872,8 +866,7 @@ impl Group {
             match subscribed_topics(&member.metadata(protocol)) {
                 Ok(of_member) => topics.extend(of_member),
                 Err(error) => {
-                    tracing::warn!(
-                        "Failed to parse Consumer Protocol consumer:{protocol} of group {}: \
+                    tracing::warn!(target: super::LOG, "Failed to parse Consumer Protocol consumer:{protocol} of group {}: \
                          {error}. Its offsets are kept as if it subscribed to every topic.",
                         self.id
                     );

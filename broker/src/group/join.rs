@@ -92,16 +92,14 @@ impl Group {
         let state = self.state;
         if let Some(instance_id) = instance_id {
             if let Some(old_id) = self.static_members.get(&instance_id).cloned() {
-                tracing::info!(
-                    "Static member with groupInstanceId={instance_id} and unknown member id joins \
+                tracing::info!(target: super::LOG, "Static member with groupInstanceId={instance_id} and unknown member id joins \
                      group {} in {state} state. Replacing previously mapped member {old_id} with \
                      this groupInstanceId.",
                     self.id
                 );
                 self.replace_static_member(now, request, instance_id, old_id, new_id, out);
             } else {
-                tracing::info!(
-                    "Static member with groupInstanceId={instance_id} and unknown member id joins \
+                tracing::info!(target: super::LOG, "Static member with groupInstanceId={instance_id} and unknown member id joins \
                      group {} in {state} state. Created a new member id {new_id} for this member \
                      and add to the group.",
                     self.id
@@ -109,8 +107,7 @@ impl Group {
                 self.add_member(now, request, new_id, Some(instance_id), out);
             }
         } else if request.require_known_member_id {
-            tracing::info!(
-                "Dynamic member with unknown member id joins group {} in {state} state. Created a \
+            tracing::info!(target: super::LOG, "Dynamic member with unknown member id joins group {} in {state} state. Created a \
                  new member id {new_id} and request the member to rejoin with this id.",
                 self.id
             );
@@ -120,8 +117,7 @@ impl Group {
             let refusal = JoinAnswer::refusal(new_id, ErrorCode::MemberIdRequired);
             answer(out, request.token, Answer::Join(refusal));
         } else {
-            tracing::info!(
-                "Dynamic Member with unknown member id joins group {} in {state} state. Created a \
+            tracing::info!(target: super::LOG, "Dynamic Member with unknown member id joins group {} in {state} state. Created a \
                  new member id {new_id} for this member and add to the group.",
                 self.id
             );
@@ -268,8 +264,7 @@ impl Group {
         let client_reason = request.reason.as_deref().unwrap_or("not provided");
         match self.state {
             State::Stable if self.select_protocol() == self.protocol_name => {
-                tracing::info!(
-                    "Static member which joins during Stable stage and doesn't affect \
+                tracing::info!(target: super::LOG, "Static member which joins during Stable stage and doesn't affect \
                      selectProtocol will not trigger rebalance."
                 );
                 let record = self.metadata_record(|member| member.assignment.clone());
@@ -325,8 +320,7 @@ impl Group {
             self.answer_join(new_id, joined, out);
             return self.arm_session(now, new_id);
         }
-        tracing::warn!(
-            "Failed to persist metadata for group {}: {}",
+        tracing::warn!(target: super::LOG, "Failed to persist metadata for group {}: {}",
             self.id,
             error.message()
         );

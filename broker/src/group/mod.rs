@@ -21,8 +21,13 @@ pub mod event;
 )]
 pub mod group;
 mod join;
+mod loader;
 
 pub mod member;
 pub mod offsets;
+pub mod offsets_topic;
 mod rebalance;
 pub mod record;
+
+/// Logger of the room, as Kafka's log4j names it.
+const LOG: &str = "kafka.coordinator.group.GroupCoordinator";

@@ -56,8 +56,7 @@ impl Group {
             }
         };
         self.transition(now, State::PreparingRebalance);
-        tracing::info!(
-            "Preparing to rebalance group {} in state {} with old generation {} (reason: {reason})",
+        tracing::info!(target: super::LOG, "Preparing to rebalance group {} in state {} with old generation {} (reason: {reason})",
             self.id,
             self.state,
             self.generation
@@ -117,8 +116,7 @@ impl Group {
             .map(|member| member.member_id.clone())
             .collect();
         if !absent.is_empty() {
-            tracing::info!(
-                "Group {} removed dynamic members who haven't joined: {}",
+            tracing::info!(target: super::LOG, "Group {} removed dynamic members who haven't joined: {}",
                 self.id,
                 absent.join(", ")
             );
@@ -128,8 +126,7 @@ impl Group {
         }
         if !self.elect_joined_leader() && !self.members.is_empty() {
             // Only absent static members are left: their sessions decide.
-            tracing::error!(
-                "Group {} could not complete rebalance because no members rejoined",
+            tracing::error!(target: super::LOG, "Group {} could not complete rebalance because no members rejoined",
                 self.id
             );
             let timeout = self.rebalance_timeout_ms().max(SHORTEST_REJOIN_MS);
@@ -145,8 +142,7 @@ impl Group {
             self.protocol_name = None;
             self.subscribed_topics = self.compute_subscribed_topics();
             self.transition(now, State::Empty);
-            tracing::info!(
-                "Group {} with generation {} is now empty",
+            tracing::info!(target: super::LOG, "Group {} with generation {} is now empty",
                 self.id,
                 self.generation
             );
@@ -156,8 +152,7 @@ impl Group {
             self.protocol_name = self.select_protocol();
             self.subscribed_topics = self.compute_subscribed_topics();
             self.transition(now, State::CompletingRebalance);
-            tracing::info!(
-                "Stabilized group {} generation {} with {} members",
+            tracing::info!(target: super::LOG, "Stabilized group {} generation {} with {} members",
                 self.id,
                 self.generation,
                 self.members.len()
@@ -193,8 +188,7 @@ impl Group {
         }
         match self.members.keys().find(|id| has_joined(id)).cloned() {
             Some(joined) => {
-                tracing::info!(
-                    "Group leader [member.id: {leader}] failed to join before rebalance timeout, \
+                tracing::info!(target: super::LOG, "Group leader [member.id: {leader}] failed to join before rebalance timeout, \
                      while new leader {joined} was elected."
                 );
                 self.leader = Some(joined);
@@ -287,8 +281,7 @@ impl Group {
     }
 
     fn store_assignment(&mut self, assignments: Vec<(String, Bytes)>, out: &mut Vec<Effect>) {
-        tracing::info!(
-            "Assignment received from leader {} for group {} for generation {}. The group has {} \
+        tracing::info!(target: super::LOG, "Assignment received from leader {} for group {} for generation {}. The group has {} \
              members, {} of which are static.",
             self.leader.as_deref().unwrap_or_default(),
             self.id,
@@ -303,8 +296,7 @@ impl Group {
             .filter(|id| !assignment.contains_key(*id))
             .count();
         if missing > 0 {
-            tracing::warn!(
-                "Setting empty assignments for {missing} members of {} for generation {}",
+            tracing::warn!(target: super::LOG, "Setting empty assignments for {missing} members of {} for generation {}",
                 self.id,
                 self.generation
             );
@@ -424,8 +416,7 @@ impl Group {
             .retain(|_, deadline| *deadline > now.steady);
         let expired = before - self.pending_members.len();
         if expired > 0 {
-            tracing::info!(
-                "{expired} pending members in group {} have been removed after session timeout \
+            tracing::info!(target: super::LOG, "{expired} pending members in group {} have been removed after session timeout \
                  expiration.",
                 self.id
             );
@@ -450,8 +441,7 @@ impl Group {
             if !self.members.get(&member_id).is_some_and(is_due) {
                 continue;
             }
-            tracing::info!(
-                "Member {member_id} in group {} has failed, removing it from the group",
+            tracing::info!(target: super::LOG, "Member {member_id} in group {} has failed, removing it from the group",
                 self.id
             );
             let reason = format!("removing member {member_id} on heartbeat expiration");
