@@ -11,7 +11,7 @@ use kafka_protocol::messages::alter_configs_response::{
 };
 
 use super::config_resource::{
-    Refusal, Resource, ResourceType, broker_of, entity_of, invalid_topic, refuse_config,
+    Desk, Refusal, Resource, ResourceType, broker_of, entity_of, invalid_topic, refuse_config,
 };
 use super::context::Context;
 use crate::config::{Properties, Scope, dynamic, topic_keys};
@@ -20,6 +20,10 @@ use crate::error::ErrorCode;
 use crate::zk::configs::change_config;
 
 pub async fn handle(cx: &Context, request: AlterConfigsRequest) -> AlterConfigsResponse {
+    alter_all(Desk::of(cx), &request).await
+}
+
+async fn alter_all(desk: Desk<'_>, request: &AlterConfigsRequest) -> AlterConfigsResponse {
     let twice = named_twice(
         request
             .resources
@@ -31,7 +35,7 @@ pub async fn handle(cx: &Context, request: AlterConfigsRequest) -> AlterConfigsR
         let outcome = if twice.contains(&(resource.resource_type, &*resource.resource_name)) {
             Err(appears_twice())
         } else {
-            alter(cx, resource, request.validate_only).await
+            alter(desk, resource, request.validate_only).await
         };
         responses.push(response_of(resource, outcome.err()));
     }
@@ -64,7 +68,7 @@ fn response_of(
 }
 
 async fn alter(
-    cx: &Context,
+    desk: Desk<'_>,
     resource: &AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Refusal> {
@@ -78,18 +82,19 @@ async fn alter(
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
         .collect();
+    let id = resource.resource_type;
     let resource = Resource {
-        kind: ResourceType::from_id(resource.resource_type),
+        kind: ResourceType::from_id(id),
         name: &resource.resource_name,
     };
     match resource.kind {
-        ResourceType::Topic => alter_topic(cx, resource, &proposed, validate_only).await,
+        ResourceType::Topic => alter_topic(desk, resource, &proposed, validate_only).await,
         ResourceType::Broker => {
-            check_broker(cx, resource, &proposed)?;
-            alter_broker(cx, resource, &proposed, validate_only).await
+            check_broker(desk, resource, &proposed)?;
+            alter_broker(desk, resource, &proposed, validate_only).await
         }
         ResourceType::ClientMetrics => Err(only_topics_and_brokers(resource)),
-        ResourceType::Unknown | ResourceType::BrokerLogger => Err(unknown_type(resource)),
+        ResourceType::Unknown | ResourceType::BrokerLogger => Err(unknown_type(id)),
     }
 }
 
@@ -105,11 +110,7 @@ pub(super) fn appears_twice() -> Refusal {
     Refusal::invalid_request("Each resource must appear at most once.")
 }
 
-pub(super) fn unknown_type(resource: Resource<'_>) -> Refusal {
-    let id = match resource.kind {
-        ResourceType::BrokerLogger => 8,
-        _ => 0,
-    };
+pub(super) fn unknown_type(id: i8) -> Refusal {
     Refusal::invalid_request(format!("Unknown resource type {id}"))
 }
 
@@ -156,20 +157,19 @@ fn scope_of(resource: Resource<'_>) -> Scope {
 
 /// Whether a broker's proposed configuration may be; errors here are the client's request's.
 pub(super) fn check_broker(
-    cx: &Context,
+    desk: Desk<'_>,
     resource: Resource<'_>,
     proposed: &Properties,
 ) -> Result<(), Refusal> {
-    broker_of(resource.name, cx.rooms.broker_id, "Node")?;
-    cx.rooms
-        .config
+    broker_of(resource.name, desk.broker_id, "Node")?;
+    desk.config
         .validate(scope_of(resource), proposed)
         .map_err(|error| Refusal::invalid_request(error.to_string()))
 }
 
 /// Checks and stores a topic's new configuration.
 pub(super) async fn alter_topic(
-    cx: &Context,
+    desk: Desk<'_>,
     resource: Resource<'_>,
     proposed: &Properties,
     validate_only: bool,
@@ -180,7 +180,7 @@ pub(super) async fn alter_topic(
             "Default topic resources are not allowed.",
         ));
     }
-    if cx.rooms.cluster.image().topic(topic).is_none() {
+    if desk.cluster.image().topic(topic).is_none() {
         return Err(Refusal::new(
             ErrorCode::UnknownTopicOrPartition,
             format!("The topic '{topic}' does not exist."),
@@ -189,8 +189,7 @@ pub(super) async fn alter_topic(
     if let Some(reason) = topic_name::invalid_reason(topic) {
         return Err(invalid_topic(&reason));
     }
-    cx.rooms
-        .config
+    desk.config
         .load()
         .validate_topic_overrides(proposed)
         .map_err(|error| refuse_config(resource, &error))?;
@@ -200,14 +199,14 @@ pub(super) async fn alter_topic(
             "Updating topic {topic} with new configuration : {}",
             loggable(proposed, |key| topic_keys::find(key).is_none())
         );
-        store(cx, resource, proposed).await?;
+        store(desk, resource, proposed).await?;
     }
     Ok(())
 }
 
 /// Stores a broker's new configuration, which [`check_broker`] has checked.
 pub(super) async fn alter_broker(
-    cx: &Context,
+    desk: Desk<'_>,
     resource: Resource<'_>,
     proposed: &Properties,
     validate_only: bool,
@@ -222,16 +221,20 @@ pub(super) async fn alter_broker(
             },
             loggable(proposed, dynamic::is_sensitive)
         );
-        store(cx, resource, proposed).await?;
+        store(desk, resource, proposed).await?;
     }
     Ok(())
 }
 
-async fn store(cx: &Context, resource: Resource<'_>, proposed: &Properties) -> Result<(), Refusal> {
+async fn store(
+    desk: Desk<'_>,
+    resource: Resource<'_>,
+    proposed: &Properties,
+) -> Result<(), Refusal> {
     let Some((entity_type, entity_name)) = entity_of(resource) else {
         return Err(only_topics_and_brokers(resource));
     };
-    Ok(change_config(&*cx.rooms.store, entity_type, entity_name, proposed).await?)
+    Ok(change_config(desk.store, entity_type, entity_name, proposed).await?)
 }
 
 fn loggable(properties: &Properties, secret: impl Fn(&str) -> bool) -> String {
@@ -250,7 +253,41 @@ mod tests {
     use bytes::BytesMut;
     use kafka_protocol::protocol::{Encodable as _, StrBytes};
 
+    use kafka_protocol::messages::alter_configs_request::AlterableConfig;
+
+    use super::super::config_resource::TestDesk;
     use super::*;
+
+    #[tokio::test]
+    async fn the_whole_configuration_is_replaced() {
+        let desk = TestDesk::new().await;
+        let text = |text: &'static str| StrBytes::from_static_str(text);
+        for (kind, name, key, code) in [
+            (2, "t", "retention.ms", 0),
+            (2, "t", "segment.bytes", 0),
+            (4, "1", "log.segment.bytes", 0),
+            (4, "", "message.max.bytes", 0),
+            (8, "1", "root", 42),
+            (2, "nope", "retention.ms", 3),
+        ] {
+            let config = AlterableConfig::default()
+                .with_name(text(key))
+                .with_value(Some(text("99")));
+            let resource = AlterConfigsResource::default()
+                .with_resource_type(kind)
+                .with_resource_name(text(name))
+                .with_configs(vec![config]);
+            let request = AlterConfigsRequest::default().with_resources(vec![resource]);
+            let response = alter_all(desk.desk(), &request).await;
+            assert_eq!(response.responses[0].error_code, code, "{name} {key}");
+        }
+        assert_eq!(desk.stored("topics", "t").await, "segment.bytes=99");
+        assert_eq!(desk.stored("brokers", "1").await, "log.segment.bytes=99");
+        assert_eq!(
+            desk.stored("brokers", "<default>").await,
+            "message.max.bytes=99"
+        );
+    }
 
     #[test]
     fn duplicate_keys_and_nulls_are_refused_with_kafkas_text() {

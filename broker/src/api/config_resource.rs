@@ -5,10 +5,34 @@ use std::fmt;
 
 use kafka_protocol::protocol::StrBytes;
 
+use super::context::Context;
+use crate::cluster::image::Cluster;
+use crate::config::LiveConfig;
 use crate::error::{ErrorCode, KafkaCode};
 use crate::types::BrokerId;
+use crate::zk::Store;
 use crate::zk::configs::{BROKERS, DEFAULT_ENTITY, TOPICS};
 use crate::{config, zk};
+
+/// The rooms that configurations are asked of and written to.
+#[derive(Clone, Copy)]
+pub(super) struct Desk<'a> {
+    pub(super) broker_id: BrokerId,
+    pub(super) config: &'a LiveConfig,
+    pub(super) cluster: &'a Cluster,
+    pub(super) store: &'a dyn Store,
+}
+
+impl<'a> Desk<'a> {
+    pub(super) fn of(cx: &'a Context) -> Self {
+        Self {
+            broker_id: cx.rooms.broker_id,
+            config: &cx.rooms.config,
+            cluster: &cx.rooms.cluster,
+            store: &*cx.rooms.store,
+        }
+    }
+}
 
 /// What a configuration belongs to (`ConfigResource.Type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,5 +174,66 @@ pub(super) fn entity_of(resource: Resource<'_>) -> Option<(&'static str, &str)> 
         ResourceType::Broker if resource.name.is_empty() => Some((BROKERS, DEFAULT_ENTITY)),
         ResourceType::Broker => Some((BROKERS, resource.name)),
         ResourceType::Unknown | ResourceType::BrokerLogger | ResourceType::ClientMetrics => None,
+    }
+}
+
+/// A desk for tests: broker 1 with topic `t`, the embedded store and a controller in it.
+#[cfg(test)]
+pub(super) struct TestDesk {
+    config: LiveConfig,
+    cluster: Cluster,
+    pub(super) store: crate::zk::embedded::EmbeddedStore,
+}
+
+#[cfg(test)]
+impl TestDesk {
+    pub(super) async fn new() -> Self {
+        use std::sync::Arc;
+
+        use crate::cluster::image::{MetadataImage, TopicImage};
+        use crate::zk::CreateMode;
+        use crate::zk::embedded::Embedded;
+
+        let store = Embedded::in_memory(Arc::new(crate::clock::SystemClock)).connect();
+        let controller = bytes::Bytes::from_static(br#"{"version":2,"brokerid":1}"#);
+        store
+            .create("/controller", controller, CreateMode::Ephemeral)
+            .await
+            .unwrap();
+        let cluster = Cluster::new("x".to_owned());
+        let topic = TopicImage {
+            name: "t".into(),
+            id: None,
+            partitions: Default::default(),
+        };
+        let mut image = MetadataImage::default();
+        image.topics.insert(topic.name.clone(), Arc::new(topic));
+        cluster.publish(image);
+        let config = config::Config::from_pairs(&[("broker.id", "1")]).unwrap();
+        Self {
+            config: LiveConfig::new(config),
+            cluster,
+            store,
+        }
+    }
+
+    pub(super) fn desk(&self) -> Desk<'_> {
+        Desk {
+            broker_id: 1,
+            config: &self.config,
+            cluster: &self.cluster,
+            store: &self.store,
+        }
+    }
+
+    /// What is stored, `key=value …`.
+    pub(super) async fn stored(&self, entity_type: &str, name: &str) -> String {
+        let stored = zk::configs::read_config(&self.store, entity_type, name).await;
+        let set: Vec<String> = stored
+            .unwrap()
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        set.join(" ")
     }
 }

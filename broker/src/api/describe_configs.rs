@@ -12,7 +12,7 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::config_resource::{Refusal, Resource, ResourceType, invalid_topic};
+use super::config_resource::{Desk, Refusal, Resource, ResourceType, invalid_topic};
 use super::context::Context;
 use crate::config::dynamic::{self, Layers};
 use crate::config::keys::{self, KEYS, Mode};
@@ -61,7 +61,7 @@ pub async fn handle(cx: &Context, request: DescribeConfigsRequest) -> DescribeCo
     };
     let mut results = Vec::with_capacity(request.resources.len());
     for resource in &request.resources {
-        results.push(describe(cx, resource, wanted).await);
+        results.push(describe(Desk::of(cx), resource, wanted).await);
     }
     DescribeConfigsResponse::default().with_results(results)
 }
@@ -87,12 +87,12 @@ fn result_of(resource: &DescribeConfigsResource) -> DescribeConfigsResult {
 }
 
 async fn describe(
-    cx: &Context,
+    desk: Desk<'_>,
     resource: &DescribeConfigsResource,
     wanted: Wanted,
 ) -> DescribeConfigsResult {
     let result = result_of(resource);
-    match entries(cx, resource, wanted).await {
+    match entries(desk, resource, wanted).await {
         Ok(Some(entries)) => {
             let asked = |name: &str| match &resource.configuration_keys {
                 Some(keys) if !keys.is_empty() => keys.iter().any(|key| &**key == name),
@@ -122,11 +122,10 @@ async fn describe(
 
 /// All entries of a resource; `None` for a topic that is not there.
 async fn entries(
-    cx: &Context,
+    desk: Desk<'_>,
     resource: &DescribeConfigsResource,
     wanted: Wanted,
 ) -> Result<Option<Vec<DescribeConfigsResourceResult>>, Refusal> {
-    let rooms = &cx.rooms;
     let resource = Resource {
         kind: ResourceType::from_id(resource.resource_type),
         name: &resource.resource_name,
@@ -136,30 +135,30 @@ async fn entries(
             if let Some(reason) = topic_name::invalid_reason(resource.name) {
                 return Err(invalid_topic(&reason));
             }
-            if rooms.cluster.image().topic(resource.name).is_none() {
+            if desk.cluster.image().topic(resource.name).is_none() {
                 return Ok(None);
             }
-            let overrides = read_config(&*rooms.store, TOPICS, resource.name).await?;
+            let overrides = read_config(desk.store, TOPICS, resource.name).await?;
             let view = View {
-                config: &rooms.config.load(),
-                layers: &rooms.config.layers(),
+                config: &desk.config.load(),
+                layers: &desk.config.layers(),
                 wanted,
             };
             Ok(Some(view.topic(&overrides)))
         }
         ResourceType::Broker => {
-            let layers = rooms.config.layers();
+            let layers = desk.config.layers();
             let view = View {
-                config: &rooms.config.load(),
+                config: &desk.config.load(),
                 layers: &layers,
                 wanted,
             };
-            match local_broker(resource.name, rooms.broker_id, " or empty string,")? {
+            match local_broker(resource.name, desk.broker_id, " or empty string,")? {
                 None => Ok(Some(view.cluster_default())),
                 Some(()) => Ok(Some(view.broker())),
             }
         }
-        ResourceType::BrokerLogger => match local_broker(resource.name, rooms.broker_id, "")? {
+        ResourceType::BrokerLogger => match local_broker(resource.name, desk.broker_id, "")? {
             None => Err(Refusal::invalid_request("Broker id must not be empty")),
             Some(()) => Ok(Some(loggers())),
         },
@@ -366,6 +365,7 @@ mod tests {
     use bytes::BytesMut;
     use kafka_protocol::protocol::Encodable as _;
 
+    use super::super::config_resource::TestDesk;
     use super::*;
     use crate::config::{LiveConfig, Scope};
 
@@ -421,6 +421,80 @@ mod tests {
             );
         }
         line
+    }
+
+    #[tokio::test]
+    async fn resources_are_found_or_refused() {
+        let desk = TestDesk::new().await;
+        for (kind, name, keys, code, message, entries) in [
+            (2, "t", Some("retention.ms"), 0, Some(""), Some(1)),
+            (
+                2,
+                "t",
+                None,
+                0,
+                Some(""),
+                Some(topic_keys::TOPIC_KEYS.len()),
+            ),
+            (2, "nope", None, 3, Some(""), Some(0)),
+            (
+                2,
+                "a b",
+                None,
+                17,
+                Some(
+                    "Topic name is invalid: 'a b' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'",
+                ),
+                Some(0),
+            ),
+            (4, "1", Some("log.dirs"), 0, Some(""), Some(1)),
+            (4, "", None, 0, Some(""), Some(0)),
+            (
+                4,
+                "2",
+                None,
+                42,
+                Some("Unexpected broker id, expected 1 or empty string, but received 2"),
+                Some(0),
+            ),
+            (8, "1", None, 0, Some(""), None),
+            (
+                8,
+                "",
+                None,
+                42,
+                Some("Broker id must not be empty"),
+                Some(0),
+            ),
+            (
+                8,
+                "2",
+                None,
+                42,
+                Some("Unexpected broker id, expected 1 but received 2"),
+                Some(0),
+            ),
+            (
+                16,
+                "m",
+                None,
+                42,
+                Some("Config type client-metrics is only supported on KRaft clusters"),
+                Some(0),
+            ),
+        ] {
+            let resource = DescribeConfigsResource::default()
+                .with_resource_type(kind)
+                .with_resource_name(StrBytes::from_static_str(name))
+                .with_configuration_keys(keys.map(|key| vec![StrBytes::from_static_str(key)]));
+            let result = describe(desk.desk(), &resource, ALL).await;
+            assert_eq!(result.error_code, code, "{kind} {name}");
+            assert_eq!(result.error_message.as_deref(), message, "{kind} {name}");
+            match entries {
+                Some(entries) => assert_eq!(result.configs.len(), entries, "{kind} {name}"),
+                None => assert!(result.configs.len() > 10, "{kind} {name}"),
+            }
+        }
     }
 
     #[test]

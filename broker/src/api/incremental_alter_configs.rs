@@ -13,7 +13,7 @@ use super::alter_configs::{
     alter_broker, alter_topic, appears_twice, check_broker, check_pairs, named_twice,
     only_topics_and_brokers, unknown_type,
 };
-use super::config_resource::{Refusal, Resource, ResourceType, broker_of, entity_of};
+use super::config_resource::{Desk, Refusal, Resource, ResourceType, broker_of, entity_of};
 use super::context::Context;
 use crate::config::dynamic::accept_stored;
 use crate::config::logging::{self, Level, Loggers};
@@ -48,6 +48,13 @@ pub async fn handle(
     cx: &Context,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
+    alter_all(Desk::of(cx), &request).await
+}
+
+async fn alter_all(
+    desk: Desk<'_>,
+    request: &IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
     let twice = named_twice(
         request
             .resources
@@ -59,7 +66,7 @@ pub async fn handle(
         let outcome = if twice.contains(&(resource.resource_type, &*resource.resource_name)) {
             Err(appears_twice())
         } else {
-            alter(cx, resource, request.validate_only).await
+            alter(desk, resource, request.validate_only).await
         };
         responses.push(response_of(resource, outcome.err()));
     }
@@ -95,7 +102,7 @@ fn response_of(
 }
 
 async fn alter(
-    cx: &Context,
+    desk: Desk<'_>,
     request: &AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Refusal> {
@@ -117,42 +124,42 @@ async fn alter(
             "Default topic resources are not allowed.",
         )),
         ResourceType::Topic => {
-            let mut config = stored(cx, resource).await?;
+            let mut config = stored(desk, resource).await?;
             apply(operations, &mut config, |key| {
                 topic_keys::find(key).map(|key| (key.kind, Some(key.default)))
             })?;
-            alter_topic(cx, resource, &config, validate_only).await
+            alter_topic(desk, resource, &config, validate_only).await
         }
         ResourceType::Broker => {
-            broker_of(resource.name, cx.rooms.broker_id, "Node")?;
+            broker_of(resource.name, desk.broker_id, "Node")?;
             let scope = if resource.name.is_empty() {
                 Scope::ClusterDefault
             } else {
                 Scope::ThisBroker
             };
-            let mut config = accept_stored(scope, &stored(cx, resource).await?);
+            let mut config = accept_stored(scope, &stored(desk, resource).await?);
             apply(operations, &mut config, |key| {
                 keys::find(key).map(|key| (key.kind, key.default))
             })?;
-            check_broker(cx, resource, &config)?;
-            alter_broker(cx, resource, &config, validate_only).await
+            check_broker(desk, resource, &config)?;
+            alter_broker(desk, resource, &config, validate_only).await
         }
         ResourceType::BrokerLogger => alter_loggers(
             logging::loggers(),
-            cx.rooms.broker_id,
+            desk.broker_id,
             resource.name,
             operations,
             validate_only,
         ),
         ResourceType::ClientMetrics => Err(only_topics_and_brokers(resource)),
-        ResourceType::Unknown => Err(unknown_type(resource)),
+        ResourceType::Unknown => Err(unknown_type(request.resource_type)),
     }
 }
 
-async fn stored(cx: &Context, resource: Resource<'_>) -> Result<Properties, Refusal> {
+async fn stored(desk: Desk<'_>, resource: Resource<'_>) -> Result<Properties, Refusal> {
     match entity_of(resource) {
         Some((entity_type, entity_name)) => {
-            Ok(read_config(&*cx.rooms.store, entity_type, entity_name).await?)
+            Ok(read_config(desk.store, entity_type, entity_name).await?)
         }
         None => Ok(Properties::new()),
     }
@@ -329,7 +336,9 @@ mod tests {
     use bytes::BytesMut;
     use kafka_protocol::protocol::{Encodable as _, StrBytes};
 
+    use super::super::config_resource::TestDesk;
     use super::*;
+    use crate::zk::Store as _;
 
     fn operation(id: i8, key: &str, value: Option<&str>) -> AlterableConfig {
         AlterableConfig::default()
@@ -350,6 +359,180 @@ mod tests {
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
         Ok(set.join(" "))
+    }
+
+    /// Alters one resource and shows code and message.
+    async fn alter_one(
+        desk: &TestDesk,
+        (kind, name): (i8, &str),
+        operations: Vec<AlterableConfig>,
+        validate_only: bool,
+    ) -> (i16, Option<String>) {
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(StrBytes::from_string(name.to_owned()))
+            .with_configs(operations);
+        let request = IncrementalAlterConfigsRequest::default()
+            .with_resources(vec![resource])
+            .with_validate_only(validate_only);
+        let response = alter_all(desk.desk(), &request).await;
+        let response = &response.responses[0];
+        let message = response.error_message.as_ref().map(ToString::to_string);
+        (response.error_code, message)
+    }
+
+    #[tokio::test]
+    async fn topics_and_brokers_are_altered_in_the_store_and_told() {
+        let desk = TestDesk::new().await;
+        let set = |key, value| vec![operation(0, key, Some(value))];
+        for (resource, operations) in [
+            ((2, "t"), set("retention.ms", "5")),
+            (
+                (2, "t"),
+                vec![operation(2, "cleanup.policy", Some("compact"))],
+            ),
+            ((4, "1"), set("log.segment.bytes", "99")),
+            ((4, ""), set("message.max.bytes", "77")),
+            ((4, ""), set("log.segment.bytes", "98")),
+            ((4, ""), vec![operation(1, "message.max.bytes", None)]),
+        ] {
+            assert_eq!(
+                alter_one(&desk, resource, operations, false).await,
+                (0, None)
+            );
+        }
+        assert_eq!(
+            desk.stored("topics", "t").await,
+            "cleanup.policy=delete,compact retention.ms=5"
+        );
+        assert_eq!(desk.stored("brokers", "1").await, "log.segment.bytes=99");
+        assert_eq!(
+            desk.stored("brokers", "<default>").await,
+            "log.segment.bytes=98"
+        );
+        let changes = desk.store.children("/config/changes").await.unwrap();
+        assert_eq!(changes.len(), 6);
+    }
+
+    #[tokio::test]
+    async fn refusals_carry_kafkas_code_and_text_and_change_nothing() {
+        let desk = TestDesk::new().await;
+        let set = |key, value| vec![operation(0, key, Some(value))];
+        for (resource, operations, code, message) in [
+            (
+                (2, "nope"),
+                set("retention.ms", "5"),
+                3,
+                "The topic 'nope' does not exist.",
+            ),
+            (
+                (2, ""),
+                set("retention.ms", "5"),
+                42,
+                "Default topic resources are not allowed.",
+            ),
+            (
+                (2, "t"),
+                set("foo", "5"),
+                40,
+                "Unknown topic config name: foo",
+            ),
+            (
+                (2, "t"),
+                set("retention.ms", "x"),
+                40,
+                "Invalid config value for resource ConfigResource(type=TOPIC, name='t'): Invalid value x for configuration retention.ms: Not a number of type LONG",
+            ),
+            (
+                (2, "t"),
+                vec![operation(0, "retention.ms", None)],
+                42,
+                "Null value not supported for : retention.ms",
+            ),
+            (
+                (4, "2"),
+                set("log.segment.bytes", "99"),
+                42,
+                "Unexpected broker id, expected 1, but received 2",
+            ),
+            (
+                (4, "x"),
+                set("log.segment.bytes", "99"),
+                42,
+                "Node id must be an integer, but it is: x",
+            ),
+            (
+                (4, "1"),
+                set("num.partitions", "2"),
+                42,
+                "Cannot update these configs dynamically: Set(num.partitions)",
+            ),
+            (
+                (4, "1"),
+                set("log.segment.bytes", "1"),
+                42,
+                "Invalid value 1 for configuration log.segment.bytes: Value must be at least 14",
+            ),
+            (
+                (16, "m"),
+                set("a", "1"),
+                42,
+                "AlterConfigs is only supported for topics and brokers, but resource type is CLIENT_METRICS",
+            ),
+            ((99, "m"), set("a", "1"), 42, "Unknown resource type 99"),
+        ] {
+            assert_eq!(
+                alter_one(&desk, resource, operations, false).await,
+                (code, Some(message.to_owned())),
+                "{resource:?}"
+            );
+        }
+        assert_eq!(desk.store.exists("/config").await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn validation_alone_writes_nothing() {
+        let desk = TestDesk::new().await;
+        let operations = || vec![operation(0, "retention.ms", Some("5"))];
+        assert_eq!(
+            alter_one(&desk, (2, "t"), operations(), true).await,
+            (0, None)
+        );
+        assert_eq!(desk.store.exists("/config").await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn without_a_controller_nothing_is_written() {
+        let desk = TestDesk::new().await;
+        desk.store.delete("/controller", None).await.unwrap();
+        let operations = vec![operation(0, "retention.ms", Some("5"))];
+        assert_eq!(
+            alter_one(&desk, (2, "t"), operations, false).await,
+            (
+                11,
+                Some(
+                    "Cannot set entity configs for topics t when there is no controller."
+                        .to_owned()
+                )
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn a_resource_named_twice_is_refused_each_time() {
+        let desk = TestDesk::new().await;
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(StrBytes::from_static_str("t"));
+        let request = IncrementalAlterConfigsRequest::default()
+            .with_resources(vec![resource.clone(), resource]);
+        let response = alter_all(desk.desk(), &request).await;
+        let codes: Vec<i16> = response
+            .responses
+            .iter()
+            .map(|one| one.error_code)
+            .collect();
+        assert_eq!(codes, [42, 42]);
     }
 
     #[test]

@@ -85,7 +85,6 @@ const KRAFT: &str = "KRaft only";
 const THREADS: &str = "Ottla runs one worker per processor for all connections";
 const PURGATORY: &str = "completed operations leave Ottla's purgatories at once";
 const JVM: &str = "no Java class is loaded and no JMX is served";
-const LOADING: &str = "logs are loaded with a buffer of Ottla's own size";
 const FORMAT: &str = "ignored by Kafka as well from inter.broker.protocol.version 3.0 on";
 
 const COMPRESSION: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
@@ -375,9 +374,9 @@ keys! {
         "Threads for background work in Kafka."),
     ("request.timeout.ms", get request_timeout_ms, Int, "30000", Any, High, ReadOnly, public, Effective,
         "How long a broker waits for the answer to a request it sent."),
-    ("socket.connection.setup.timeout.ms", get socket_connection_setup_timeout_ms, Long, "10000", Any, Medium, ReadOnly, public, Effective,
+    ("socket.connection.setup.timeout.ms", get socket_connection_setup_timeout_ms, Long, "10000", Any, Medium, ReadOnly, public, Later(REPLICATION),
         "How long a broker waits for a connection to another broker."),
-    ("socket.connection.setup.timeout.max.ms", get socket_connection_setup_timeout_max_ms, Long, "30000", Any, Medium, ReadOnly, public, Effective,
+    ("socket.connection.setup.timeout.max.ms", get socket_connection_setup_timeout_max_ms, Long, "30000", Any, Medium, ReadOnly, public, Later(REPLICATION),
         "Longest wait for a connection to another broker after repeated failures."),
     ("authorizer.class.name", get authorizer_class_name, Str, "", NonNull, Low, ReadOnly, public, Later(SECURITY),
         "Java class that decides who may do what; kafka.security.authorizer.AclAuthorizer keeps ACLs in ZooKeeper."),
@@ -405,7 +404,7 @@ keys! {
         "Most incremental fetch sessions kept at a time."),
     ("fetch.max.bytes", get fetch_max_bytes, Int, "57671680", AtLeast(1024), Medium, ReadOnly, public, Effective,
         "Most bytes in the answer to one fetch, but for a larger first batch."),
-    ("max.request.partition.size.limit", get max_request_partition_size_limit, Int, "2000", AtLeast(1), Medium, ReadOnly, public, Effective,
+    ("max.request.partition.size.limit", get max_request_partition_size_limit, Int, "2000", AtLeast(1), Medium, ReadOnly, public, Accepted(KRAFT),
         "Most partitions that one DescribeTopicPartitions request may ask for."),
     ("unstable.api.versions.enable", get unstable_api_versions_enable, Bool, "false", Any, High, ReadOnly, internal, Accepted(KRAFT),
         "Offers versions of requests that are still in development."),
@@ -457,7 +456,7 @@ keys! {
         "Addresses that clients are told to connect to; listeners when not set."),
     ("listener.security.protocol.map", raw listener_security_protocol_map, Str, "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", Any, Low, PerBroker, public, Effective,
         "Security protocol of each listener name, as NAME:PROTOCOL,…."),
-    ("control.plane.listener.name", raw control_plane_listener_name, OptStr, none, Any, High, ReadOnly, public, Effective,
+    ("control.plane.listener.name", raw control_plane_listener_name, OptStr, none, Any, High, ReadOnly, public, Later(REPLICATION),
         "Listener kept for requests of the controller."),
     ("socket.send.buffer.bytes", get socket_send_buffer_bytes, Int, "102400", Any, High, ReadOnly, public, Effective,
         "SO_SNDBUF of client connections; -1 leaves it to the system."),
@@ -551,7 +550,7 @@ keys! {
         "Uses KRaft's group coordinator."),
     ("offset.metadata.max.bytes", get offset_metadata_max_bytes, Int, "4096", Any, High, ReadOnly, public, Effective,
         "Longest metadata string of a committed offset."),
-    ("offsets.load.buffer.size", get offsets_load_buffer_size, Int, "5242880", AtLeast(1), High, ReadOnly, public, Accepted(LOADING),
+    ("offsets.load.buffer.size", get offsets_load_buffer_size, Int, "5242880", AtLeast(1), High, ReadOnly, public, Effective,
         "Bytes read at a time while committed offsets are loaded."),
     ("offsets.topic.replication.factor", get offsets_topic_replication_factor, Short, "3", AtLeast(1), High, ReadOnly, public, Effective,
         "Replicas of the topic for committed offsets; it is created only once so many brokers live."),
@@ -709,15 +708,15 @@ keys! {
         "Most share groups."),
     ("group.share.partition.max.record.locks", get group_share_partition_max_record_locks, Int, "200", Between(100, 10000), Medium, ReadOnly, public, Accepted(NEW_GROUPS),
         "Most records of a partition that share group members hold at a time."),
-    ("transaction.state.log.min.isr", get transaction_state_log_min_isr, Int, "2", AtLeast(1), High, ReadOnly, public, Later(TRANSACTIONS),
+    ("transaction.state.log.min.isr", get transaction_state_log_min_isr, Int, "2", AtLeast(1), High, ReadOnly, public, Effective,
         "Replicas in the ISR that a write of transaction state needs."),
     ("transaction.state.log.load.buffer.size", get transaction_state_log_load_buffer_size, Int, "5242880", AtLeast(1), High, ReadOnly, public, Later(TRANSACTIONS),
         "Bytes read at a time while transaction state is loaded."),
-    ("transaction.state.log.replication.factor", get transaction_state_log_replication_factor, Short, "3", AtLeast(1), High, ReadOnly, public, Later(TRANSACTIONS),
+    ("transaction.state.log.replication.factor", get transaction_state_log_replication_factor, Short, "3", AtLeast(1), High, ReadOnly, public, Effective,
         "Replicas of the topic for transaction state."),
-    ("transaction.state.log.num.partitions", get transaction_state_log_num_partitions, Int, "50", AtLeast(1), High, ReadOnly, public, Later(TRANSACTIONS),
+    ("transaction.state.log.num.partitions", get transaction_state_log_num_partitions, Int, "50", AtLeast(1), High, ReadOnly, public, Effective,
         "Partitions of the topic for transaction state; do not change it later."),
-    ("transaction.state.log.segment.bytes", get transaction_state_log_segment_bytes, Int, "104857600", AtLeast(1), High, ReadOnly, public, Later(TRANSACTIONS),
+    ("transaction.state.log.segment.bytes", get transaction_state_log_segment_bytes, Int, "104857600", AtLeast(1), High, ReadOnly, public, Effective,
         "Segment size of the topic for transaction state."),
     ("transaction.partition.verification.enable", get transaction_partition_verification_enable, Bool, "true", Any, Low, ClusterWide, public, Later(TRANSACTIONS),
         "Asks the coordinator whether a transaction is open before its records are appended."),

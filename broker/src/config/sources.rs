@@ -3,6 +3,7 @@
 //! Built-in defaults < file < environment < `KEY=VALUE` arguments < `--override`. Without a file
 //! and without `zookeeper.connect` the defaults of [`Config::quick_start`] stand below all.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::environment::Environment;
@@ -122,8 +123,12 @@ pub fn log_notes(loaded: &Loaded) {
     for key in unknown_keys(&loaded.config) {
         tracing::warn!(target: TARGET, "The configuration '{key}' was supplied but isn't a known config.");
     }
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (key, reason) in keys_without_effect(&loaded.config) {
-        tracing::warn!(target: TARGET, "The configuration '{key}' was supplied but has no effect: {reason}.");
+        by_reason.entry(reason).or_default().push(key);
+    }
+    for (reason, keys) in by_reason {
+        tracing::warn!(target: TARGET, "Without effect here: {}; {reason}.", keys.join(", "));
     }
 }
 
@@ -268,5 +273,6 @@ mod tests {
         assert_eq!(config.broker_id(), 0);
         assert_eq!(config.log_dirs(), [PathBuf::from("/tmp/kafka-logs")]);
         assert!(unknown_keys(&config).is_empty());
+        assert!(keys_without_effect(&config).is_empty());
     }
 }

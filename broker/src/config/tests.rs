@@ -331,3 +331,24 @@ fn passwords_do_not_show() {
     assert!(!format!("{config:?}").contains("secret"));
     assert!(!format!("{:?}", config.ssl_keystore_password()).contains("secret"));
 }
+
+proptest::proptest! {
+    /// Whatever stands in a file or a variable is an error at worst.
+    #[test]
+    fn no_text_makes_parsing_panic(text in "\\PC{0,40}", punctuated in "[A-Za-z0-9:/,\\[\\].= _-]{0,40}") {
+        for text in [text, punctuated] {
+            for key in KEYS {
+                let _ = value::Value::parse(key.name, key.kind, &text)
+                    .and_then(|value| key.allowed.check(key.name, &value));
+            }
+            for key in ["listeners", "advertised.listeners", "listener.security.protocol.map", "max.connections.per.ip.overrides", "log.dirs"] {
+                let _ = Config::from_pairs(&[(key, &text)]);
+            }
+            let variables = [("KAFKA_ADVERTISED_LISTENERS", &text), ("KAFKA_CREATE_TOPICS", &text), ("KAFKA_OPTS", &text)];
+            let _ = environment::Environment::read(
+                variables.map(|(name, value)| (name.to_owned(), value.clone())),
+                false,
+            );
+        }
+    }
+}
