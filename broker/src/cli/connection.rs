@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{
-    Decodable, Encodable, HeaderVersion, Message as _, Request, StrBytes, VersionRange,
+    Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
 };
 
 /// Longest a tool waits for a connection or an answer.

@@ -14,6 +14,7 @@ mod broker_api_versions;
 mod cluster;
 mod configs;
 mod connection;
+mod console_producer;
 mod delete_records;
 mod dump_log;
 mod get_offsets;
@@ -41,6 +42,11 @@ const TOOLS: &[Tool] = &[
         name: "configs",
         about: "describe and alter configs of topics, brokers and loggers",
         run: configs::run,
+    },
+    Tool {
+        name: "console-producer",
+        about: "lines of standard input become records",
+        run: console_producer::run,
     },
     Tool {
         name: "get-offsets",
