@@ -14,7 +14,9 @@ mod broker_api_versions;
 mod cluster;
 mod configs;
 mod connection;
+mod console_consumer;
 mod console_producer;
+mod consumer;
 mod delete_records;
 mod dump_log;
 mod get_offsets;
@@ -47,6 +49,11 @@ const TOOLS: &[Tool] = &[
         name: "console-producer",
         about: "lines of standard input become records",
         run: console_producer::run,
+    },
+    Tool {
+        name: "console-consumer",
+        about: "records become lines of standard output",
+        run: console_consumer::run,
     },
     Tool {
         name: "get-offsets",
