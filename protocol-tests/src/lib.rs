@@ -1,1 +1,3 @@
 //! Shared pieces of the wire tests.
+
+pub mod zookeeper;

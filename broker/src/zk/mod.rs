@@ -2,12 +2,15 @@
 
 pub mod config_changes;
 pub mod configs;
+pub mod connect;
 pub mod data;
 pub mod embedded;
+pub mod ensemble;
 mod journal;
 mod json;
 pub mod machine;
 pub mod paths;
+pub mod session;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -66,6 +69,17 @@ pub enum Op {
         path: String,
         version: Option<i32>,
     },
+}
+
+impl Op {
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Check { path, .. }
+            | Self::Create { path, .. }
+            | Self::Set { path, .. }
+            | Self::Delete { path, .. } => path,
+        }
+    }
 }
 
 /// Result of one operation of a successful multi. The stat of a create is not available there

@@ -67,6 +67,24 @@ fn nodes_are_written_with_the_keys_in_the_order_of_kafka() {
         encode_config([("retention.ms", "1000")]),
         r#"{"version":1,"config":{"retention.ms":"1000"}}"#,
     );
+    // The order that Java 17 gave these keys.
+    let keys = [
+        "zz",
+        "a",
+        "b",
+        "c",
+        "flush.ms",
+        "max.message.bytes",
+        "min.insync.replicas",
+        "segment.ms",
+        "retention.ms",
+        "retention.bytes",
+    ];
+    let mut config: Vec<_> = keys.iter().map(|key| (*key, ())).collect();
+    config.sort_unstable_by_key(|(key, ())| key.len());
+    properties_order(&mut config);
+    let order: Vec<_> = config.iter().map(|(key, ())| *key).collect();
+    assert_eq!(order, keys);
     let change = ConfigChange {
         entity_type: "topics".to_owned(),
         entity: "t".to_owned(),
