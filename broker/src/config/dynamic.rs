@@ -20,7 +20,7 @@ use super::value::{Type, Value};
 use super::{Config, Error, Properties};
 
 /// The name of the entity whose configuration all others of its type start from.
-pub const DEFAULT_ENTITY: &str = "<default>";
+const DEFAULT_ENTITY: &str = "<default>";
 
 /// Which part of `/config/brokers` a change is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

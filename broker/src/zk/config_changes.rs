@@ -9,13 +9,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::configs::{
-    BROKERS, CHANGE_PREFIX, CHANGES, TOPICS, entities, read_config, wait_until_connected,
-};
-use super::{Error, Store, Watch};
+use super::configs::{BROKERS, TOPICS, entities, read_config, wait_until_connected};
+use super::paths::{CONFIG_CHANGE_PREFIX, CONFIG_CHANGES};
+use super::{Error, Store, Watch, data, paths};
 use crate::clock::Clock;
 use crate::config::Properties;
 use crate::types::Millis;
@@ -70,7 +68,7 @@ pub async fn run(
             },
             Err(Error::Closed | Error::AuthFailed) => return,
             Err(error) => {
-                tracing::error!(target: TARGET, "Error while processing notification change for path = {CHANGES}: {error}");
+                tracing::error!(target: TARGET, "Error while processing notification change for path = {CONFIG_CHANGES}: {error}");
                 tokio::select! {
                     () = cancel.cancelled() => return,
                     () = wait_until_connected(&*store) => {}
@@ -99,23 +97,23 @@ impl Listener<'_> {
         now: Millis,
         handle: &mut (impl FnMut(ConfigChange) + Send),
     ) -> Result<Watch, Error> {
-        let (mut names, watch) = match self.store.children_and_watch(CHANGES).await {
+        let (mut names, watch) = match self.store.children_and_watch(CONFIG_CHANGES).await {
             Err(Error::NoNode { .. }) => return self.wait_for_node().await,
             other => other?,
         };
         names.sort_unstable();
         if !names.is_empty() {
-            tracing::debug!(target: TARGET, "Processing notification(s) to {CHANGES}");
+            tracing::debug!(target: TARGET, "Processing notification(s) to {CONFIG_CHANGES}");
         }
         for name in &names {
             let sequence: Option<i64> = name
-                .strip_prefix(CHANGE_PREFIX)
+                .strip_prefix(CONFIG_CHANGE_PREFIX)
                 .and_then(|sequence| sequence.parse().ok());
             let Some(sequence) = sequence else { continue };
             if sequence <= self.last_sequence {
                 continue;
             }
-            match self.store.get(&format!("{CHANGES}/{name}")).await {
+            match self.store.get(&format!("{CONFIG_CHANGES}/{name}")).await {
                 Ok((data, stat)) => {
                     self.created.insert(name.clone(), stat.ctime);
                     self.hand_on(&data, handle).await?;
@@ -131,7 +129,7 @@ impl Listener<'_> {
     }
 
     async fn wait_for_node(&self) -> Result<Watch, Error> {
-        let (stat, watch) = self.store.exists_and_watch(CHANGES).await?;
+        let (stat, watch) = self.store.exists_and_watch(CONFIG_CHANGES).await?;
         match stat {
             None => Ok(watch),
             // Created in between: a watch that has fired already.
@@ -177,7 +175,11 @@ impl Listener<'_> {
             if now - created <= EXPIRATION_MS {
                 continue;
             }
-            match self.store.delete(&format!("{CHANGES}/{name}"), None).await {
+            match self
+                .store
+                .delete(&format!("{CONFIG_CHANGES}/{name}"), None)
+                .await
+            {
                 Ok(()) | Err(Error::NoNode { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -202,32 +204,17 @@ impl Listener<'_> {
     }
 }
 
-/// Entity type and name of a notification, versions 1 and 2.
+/// Entity type and name of a notification.
 fn entity_of(data: &[u8]) -> Result<(String, String), String> {
-    let json: Value = serde_json::from_slice(data).map_err(|error| error.to_string())?;
-    let text = |key: &str| json.get(key).and_then(Value::as_str);
-    match json.get("version").and_then(Value::as_i64) {
-        Some(1) => {
-            let entity_type = text("entity_type")
-                .filter(|entity_type| ["topics", "clients"].contains(entity_type))
-                .ok_or("Version 1 config change notification must have 'entity_type' set to 'clients' or 'topics'.")?;
-            let entity_name = text("entity_name")
-                .ok_or("Version 1 config change notification does not specify 'entity_name'.")?;
-            Ok((entity_type.to_owned(), entity_name.to_owned()))
-        }
-        Some(2) => {
-            let (entity_type, entity_name) = text("entity_path")
-                .and_then(|path| path.split_once('/'))
-                .filter(|(entity_type, _)| {
-                    ["topics", "clients", "users", "brokers", "ips"].contains(entity_type)
-                })
-                .ok_or("Version 2 config change notification must specify 'entity_path' as entity_type/entity_name.")?;
-            Ok((entity_type.to_owned(), entity_name.to_owned()))
-        }
-        version => Err(format!(
-            "Config change notification has unsupported version '{version:?}', supported versions are 1 and 2."
-        )),
+    let change = data::ConfigChange::decode(data).map_err(|error| error.to_string())?;
+    if !paths::CONFIG_TYPES.contains(&change.entity_type.as_str()) {
+        return Err(format!(
+            "{} is not one of {}",
+            change.entity_type,
+            paths::CONFIG_TYPES.join(", ")
+        ));
     }
+    Ok((change.entity_type, change.entity))
 }
 
 /// Credentials and passwords are never logged.
@@ -281,7 +268,7 @@ mod tests {
             r#"{"version":3,"entity_path":"topics/t"}"#,
             r#"{"version":2,"entity_path":"topics"}"#,
             r#"{"version":2,"entity_path":"what/t"}"#,
-            r#"{"version":1,"entity_type":"brokers","entity_name":"1"}"#,
+            r#"{"version":1,"entity_type":"what","entity_name":"1"}"#,
         ] {
             assert_eq!(check(bad), None, "{bad}");
         }
@@ -312,7 +299,7 @@ mod tests {
             let clock = Arc::new(ManualClock::at(1_000_000));
             let server = Embedded::in_memory(Arc::clone(&clock) as Arc<dyn Clock>);
             let store = Arc::new(server.connect());
-            for path in ["/controller", "/config", CHANGES] {
+            for path in ["/controller", "/config", CONFIG_CHANGES] {
                 store
                     .create(path, Bytes::new(), CreateMode::Persistent)
                     .await
@@ -403,7 +390,7 @@ mod tests {
         let look = watched.server.connect();
         let purged = async {
             loop {
-                let (names, watch) = look.children_and_watch(CHANGES).await.unwrap();
+                let (names, watch) = look.children_and_watch(CONFIG_CHANGES).await.unwrap();
                 if names == ["config_change_0000000001"] {
                     return;
                 }

@@ -8,9 +8,10 @@
 //!    one too many does no harm.
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{CreateMode, Error as StoreError, MultiError, Op, SessionState, Store};
+use super::data::{self, ConfigChange};
+use super::{CreateMode, Error as StoreError, MultiError, Op, SessionState, Store, paths};
 use crate::config::{LiveConfig, Properties};
 use crate::error::{ErrorCode, KafkaCode};
 
@@ -18,12 +19,7 @@ use crate::error::{ErrorCode, KafkaCode};
 pub const TOPICS: &str = "topics";
 /// See [`TOPICS`].
 pub const BROKERS: &str = "brokers";
-pub use crate::config::dynamic::DEFAULT_ENTITY;
-
-/// Where notifications are.
-pub(super) const CHANGES: &str = "/config/changes";
-/// Their names, before the sequence number.
-pub(super) const CHANGE_PREFIX: &str = "config_change_";
+pub use super::paths::DEFAULT_ENTITY;
 
 /// Tries after the connection was lost in the middle of a write.
 const TRIES: usize = 5;
@@ -53,8 +49,9 @@ pub async fn read_config(
     entity_type: &str,
     entity_name: &str,
 ) -> Result<Properties, StoreError> {
-    match store.get(&entity_path(entity_type, entity_name)).await {
-        Ok((data, _)) => Ok(decode_config(&data)),
+    let path = paths::config_entity(entity_type, entity_name);
+    match store.get(&path).await {
+        Ok((data, _)) => Ok(decode(&path, &data)),
         Err(StoreError::NoNode { .. }) => Ok(Properties::new()),
         Err(error) => Err(error),
     }
@@ -74,7 +71,7 @@ pub async fn load_broker_configs(store: &dyn Store, live: &LiveConfig) -> Result
 
 /// The names of all entities of a type that have a node.
 pub async fn entities(store: &dyn Store, entity_type: &str) -> Result<Vec<String>, StoreError> {
-    match store.children(&format!("/config/{entity_type}")).await {
+    match store.children(&paths::config_type(entity_type)).await {
         Err(StoreError::NoNode { .. }) => Ok(Vec::new()),
         other => other,
     }
@@ -99,8 +96,8 @@ pub async fn write_config(
     entity_name: &str,
     config: &Properties,
 ) -> Result<(), Error> {
-    let path = entity_path(entity_type, entity_name);
-    let data = encode_config(config);
+    let path = paths::config_entity(entity_type, entity_name);
+    let data = encode(config);
     let mut tries = 0;
     loop {
         tries += 1;
@@ -144,8 +141,7 @@ async fn controller_check(
     entity_type: &str,
     entity_name: &str,
 ) -> Result<Op, Error> {
-    const CONTROLLER: &str = "/controller";
-    let (data, stat) = match store.get(CONTROLLER).await {
+    let (data, stat) = match store.get(paths::CONTROLLER).await {
         Err(StoreError::NoNode { .. }) => {
             return Err(Error::ControllerMoved {
                 reason: format!(
@@ -166,20 +162,22 @@ async fn controller_check(
         });
     }
     Ok(Op::Check {
-        path: CONTROLLER.to_owned(),
+        path: paths::CONTROLLER.to_owned(),
         version: stat.version,
     })
 }
 
 /// Rule 2.
 async fn notify(store: &dyn Store, entity_type: &str, entity_name: &str) -> Result<(), StoreError> {
-    let entity_path = format!("{entity_type}/{entity_name}");
-    let data = Bytes::from(json!({"version": 2, "entity_path": entity_path}).to_string());
-    let path = format!("{CHANGES}/{CHANGE_PREFIX}");
+    let change = ConfigChange {
+        entity_type: entity_type.to_owned(),
+        entity: entity_name.to_owned(),
+    };
+    let (path, data) = (paths::config_change(), change.encode());
     let create = || store.create(&path, data.clone(), CreateMode::PersistentSequential);
     match create().await {
         Err(StoreError::NoNode { .. }) => {
-            match create_with_parents(store, CHANGES, Bytes::new()).await {
+            match create_with_parents(store, paths::CONFIG_CHANGES, Bytes::new()).await {
                 Ok(()) | Err(StoreError::NodeExists { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -235,30 +233,19 @@ pub(super) async fn wait_until_connected(store: &dyn Store) {
         .await;
 }
 
-fn entity_path(entity_type: &str, entity_name: &str) -> String {
-    format!("/config/{entity_type}/{entity_name}")
-}
-
-fn encode_config(config: &Properties) -> Bytes {
-    Bytes::from(json!({"version": 1, "config": config}).to_string())
-}
-
-/// What cannot be read counts as empty, as in Kafka. Numbers and booleans written by hand are
-/// taken as their text.
-fn decode_config(data: &[u8]) -> Properties {
-    let json: Value = serde_json::from_slice(data).unwrap_or(Value::Null);
-    let Some(config) = json.get("config").and_then(Value::as_object) else {
-        return Properties::new();
-    };
-    config
+fn encode(config: &Properties) -> Bytes {
+    let pairs = config
         .iter()
-        .filter_map(|(key, value)| match value {
-            Value::String(text) => Some((key.clone(), text.clone())),
-            Value::Number(number) => Some((key.clone(), number.to_string())),
-            Value::Bool(flag) => Some((key.clone(), flag.to_string())),
-            _ => None,
-        })
-        .collect()
+        .map(|(key, value)| (key.as_str(), value.as_str()));
+    data::encode_config(pairs)
+}
+
+/// What cannot be read counts as empty: one broken node must not stop a broker.
+fn decode(path: &str, data: &[u8]) -> Properties {
+    data::decode_config(data).unwrap_or_else(|error| {
+        tracing::error!(target: "kafka.server.ZkConfigManager", "{path}: {error}; it counts as empty");
+        Properties::new()
+    })
 }
 
 #[cfg(test)]
@@ -266,19 +253,21 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::embedded::{Embedded, EmbeddedStore};
+    use serde_json::json;
+
     use super::*;
     use crate::clock::SystemClock;
 
     #[test]
     fn configs_are_written_as_kafka_writes_them() {
         let config = Properties::from([("retention.ms".to_owned(), "1000".to_owned())]);
-        let data = encode_config(&config);
+        let data = encode(&config);
         let read: Value = serde_json::from_slice(&data).unwrap();
         assert_eq!(
             read,
             json!({"version": 1, "config": {"retention.ms": "1000"}})
         );
-        assert_eq!(decode_config(&data), config);
+        assert_eq!(decode("/x", &data), config);
     }
 
     #[test]
@@ -291,7 +280,7 @@ mod tests {
             r#"{"version":1}"#,
             r#"{"version":1,"config":3}"#,
         ] {
-            assert_eq!(decode_config(data.as_bytes()), Properties::new(), "{data}");
+            assert_eq!(decode("/x", data.as_bytes()), Properties::new(), "{data}");
         }
     }
 
@@ -315,13 +304,13 @@ mod tests {
             assert_eq!(read_config(&store, TOPICS, "t").await, Ok(config));
         }
         assert_eq!(entities(&store, TOPICS).await, Ok(vec!["t".to_owned()]));
-        let changes = store.children(CHANGES).await.unwrap();
+        let changes = store.children(paths::CONFIG_CHANGES).await.unwrap();
         assert_eq!(
             changes,
             ["config_change_0000000000", "config_change_0000000001"]
         );
         let (data, _) = store
-            .get(&format!("{CHANGES}/{}", changes[0]))
+            .get(&format!("{}/{}", paths::CONFIG_CHANGES, changes[0]))
             .await
             .unwrap();
         let read: Value = serde_json::from_slice(&data).unwrap();
@@ -368,7 +357,7 @@ mod tests {
             assert_eq!(error.to_string(), expect);
             assert_eq!(error.code(), ErrorCode::StaleControllerEpoch);
             assert_eq!(store.exists("/config/topics/t").await, Ok(None));
-            assert_eq!(store.exists(CHANGES).await, Ok(None));
+            assert_eq!(store.exists(paths::CONFIG_CHANGES).await, Ok(None));
         }
     }
 }
