@@ -7,9 +7,9 @@ pub mod channel;
 pub mod core;
 pub mod election;
 pub mod event;
-#[cfg(test)]
-mod fake_store;
 mod partition;
+#[cfg(test)]
+mod recording_store;
 mod replica;
 pub mod run;
 pub mod state;

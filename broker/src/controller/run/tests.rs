@@ -1,4 +1,4 @@
-//! The event loop over a fake store and a broker that records what it is told.
+//! The event loop over the embedded store and a broker that records what it is told.
 
 use kafka_protocol::messages::leader_and_isr_response::{
     LeaderAndIsrPartitionError, LeaderAndIsrTopicError,
@@ -12,9 +12,8 @@ use kafka_protocol::messages::{
 use crate::clock::ManualClock;
 use crate::cluster::image::Cluster;
 use crate::cluster::update::{ControllerEpochGate, update_metadata};
-use crate::controller::fake_store::FakeStore;
+use crate::controller::recording_store::RecordingStore;
 use crate::types::TopicPartition;
-use crate::zk::CreateMode;
 
 use super::*;
 
@@ -92,16 +91,16 @@ impl LocalBroker for Recorder {
 }
 
 struct Fixture {
-    store: Arc<FakeStore>,
+    store: Arc<RecordingStore>,
     broker: Arc<Recorder>,
     controller: Arc<Controller>,
 }
 
-fn register(store: &FakeStore) {
-    store.create_now("/brokers/ids/0", BROKER, CreateMode::Ephemeral);
+async fn register(store: &RecordingStore) {
+    store.put_ephemeral("/brokers/ids/0", BROKER).await;
 }
 
-fn start(store: &Arc<FakeStore>) -> Fixture {
+fn start(store: &Arc<RecordingStore>) -> Fixture {
     let broker = Arc::new(Recorder {
         told: Mutex::default(),
         cluster: Cluster::new("c".to_owned()),
@@ -120,8 +119,11 @@ fn start(store: &Arc<FakeStore>) -> Fixture {
         clock: Arc::new(ManualClock::at(1_718_000_000_000)),
         local: broker.clone(),
         register: Arc::new(move || {
-            register(&registered);
-            Box::pin(std::future::ready(Ok(())))
+            let store = Arc::clone(&registered);
+            Box::pin(async move {
+                register(&store).await;
+                Ok(())
+            })
         }),
         rebalance_interval: None,
     });
@@ -132,16 +134,14 @@ fn start(store: &Arc<FakeStore>) -> Fixture {
     }
 }
 
-fn create_topic(store: &FakeStore) {
-    store.create_now(
-        "/config/topics/t",
-        r#"{"version":1,"config":{}}"#,
-        CreateMode::Persistent,
-    );
+async fn create_topic(store: &RecordingStore) {
+    store
+        .put("/config/topics/t", r#"{"version":1,"config":{}}"#)
+        .await;
     let topic = format!(
         r#"{{"version":3,"topic_id":"{TOPIC_ID}","partitions":{{"0":[0],"1":[0]}},"adding_replicas":{{}},"removing_replicas":{{}}}}"#
     );
-    store.create_now("/brokers/topics/t", &topic, CreateMode::Persistent);
+    store.put("/brokers/topics/t", &topic).await;
 }
 
 impl Fixture {
@@ -149,6 +149,14 @@ impl Fixture {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !done(self) {
             assert!(Instant::now() < deadline, "waiting for: {what}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn until_node(&self, path: &str, done: impl Fn(Option<&str>) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !done(self.store.text(path).await.as_deref()) {
+            assert!(Instant::now() < deadline, "waiting for: {path}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -163,24 +171,22 @@ impl Fixture {
 
 #[tokio::test]
 async fn elects_itself_and_tells_the_broker_of_live_brokers() {
-    let store = FakeStore::new();
-    register(&store);
+    let store = RecordingStore::new().await;
+    register(&store).await;
     let fixture = start(&store);
     fixture
         .until("metadata", |f| f.broker.cluster.image().brokers.len() == 1)
         .await;
     assert!(fixture.controller.is_active());
-    assert_eq!(store.text("/controller_epoch").as_deref(), Some("1"));
-    let node: serde_json::Value =
-        serde_json::from_str(&store.text("/controller").expect("elected")).expect("JSON");
+    assert_eq!(store.text("/controller_epoch").await.as_deref(), Some("1"));
+    let node: serde_json::Value = store.json("/controller").await;
     let expected =
         r#"{"version":2,"brokerid":0,"timestamp":"1718000000000","kraftControllerEpoch":-1}"#;
     assert_eq!(
         node,
         serde_json::from_str::<serde_json::Value>(expected).expect("JSON")
     );
-    let feature: serde_json::Value =
-        serde_json::from_str(&store.text("/feature").expect("made")).expect("JSON");
+    let feature: serde_json::Value = store.json("/feature").await;
     assert_eq!(
         feature,
         serde_json::json!({"version":2,"status":1,"features":{}})
@@ -191,18 +197,13 @@ async fn elects_itself_and_tells_the_broker_of_live_brokers() {
 
 #[tokio::test]
 async fn a_new_topic_gets_leaders_and_state_znodes_and_deletion_takes_all_of_it_back() {
-    let store = FakeStore::new();
-    register(&store);
+    let store = RecordingStore::new().await;
+    register(&store).await;
     let fixture = start(&store);
     fixture.until("active", |f| f.controller.is_active()).await;
-    create_topic(&store);
+    create_topic(&store).await;
     fixture.until("metadata", |f| f.sees(0) && f.sees(1)).await;
-    let state: serde_json::Value = serde_json::from_str(
-        &store
-            .text("/brokers/topics/t/partitions/1/state")
-            .expect("created"),
-    )
-    .expect("JSON");
+    let state: serde_json::Value = store.json("/brokers/topics/t/partitions/1/state").await;
     assert_eq!(
         state,
         serde_json::json!({"version":1,"leader":0,"leader_epoch":0,"controller_epoch":1,"isr":[0]})
@@ -224,11 +225,9 @@ async fn a_new_topic_gets_leaders_and_state_znodes_and_deletion_takes_all_of_it_
     assert_eq!(leaders[0].live_leaders[0].port, 9092);
 
     store.take_written();
-    store.create_now("/admin/delete_topics/t", "", CreateMode::Persistent);
+    store.put("/admin/delete_topics/t", "").await;
     fixture
-        .until("mark removed", |f| {
-            f.store.text("/admin/delete_topics/t").is_none()
-        })
+        .until_node("/admin/delete_topics/t", |mark| mark.is_none())
         .await;
     let written = store.take_written();
     assert_eq!(
@@ -264,41 +263,46 @@ async fn a_new_topic_gets_leaders_and_state_znodes_and_deletion_takes_all_of_it_
         "brokers stop serving the topic before its replicas stop"
     );
 
-    create_topic(&store);
+    create_topic(&store).await;
     fixture.until("made anew", |f| f.sees(0) && f.sees(1)).await;
     fixture.controller.shutdown().await;
 }
 
 #[tokio::test]
 async fn partitions_added_to_a_topic_get_a_leader() {
-    let store = FakeStore::new();
-    register(&store);
+    let store = RecordingStore::new().await;
+    register(&store).await;
     let fixture = start(&store);
-    create_topic(&store);
+    create_topic(&store).await;
     fixture.until("metadata", |f| f.sees(1)).await;
-    store.set_now(
+    store.change(
         "/brokers/topics/t",
         &format!(r#"{{"version":3,"topic_id":"{TOPIC_ID}","partitions":{{"0":[0],"1":[0],"2":[0]}},"adding_replicas":{{}},"removing_replicas":{{}}}}"#),
-    );
+    ).await;
     fixture.until("the third partition", |f| f.sees(2)).await;
-    assert!(store.text("/brokers/topics/t/partitions/2/state").is_some());
+    assert!(
+        store
+            .text("/brokers/topics/t/partitions/2/state")
+            .await
+            .is_some()
+    );
     fixture.controller.shutdown().await;
 }
 
 #[tokio::test]
 async fn fail_over_sends_every_state_again_under_the_next_controller_epoch() {
-    let store = FakeStore::new();
-    register(&store);
-    create_topic(&store);
+    let store = RecordingStore::new().await;
+    register(&store).await;
+    create_topic(&store).await;
     let first = start(&store);
     first.until("metadata", |f| f.sees(0) && f.sees(1)).await;
     first.controller.shutdown().await;
     store.expire_session();
-    register(&store);
+    register(&store).await;
 
     let second = start(&store);
     second.until("metadata", |f| f.sees(0) && f.sees(1)).await;
-    assert_eq!(store.text("/controller_epoch").as_deref(), Some("2"));
+    assert_eq!(store.text("/controller_epoch").await.as_deref(), Some("2"));
     let told = second.broker.take();
     assert!(
         matches!(&told[0], Told::Metadata(request)
@@ -320,29 +324,25 @@ async fn fail_over_sends_every_state_again_under_the_next_controller_epoch() {
 
 #[tokio::test]
 async fn a_partition_whose_leader_is_gone_is_elected_again_with_the_next_leader_epoch() {
-    let store = FakeStore::new();
-    create_topic(&store);
+    let store = RecordingStore::new().await;
+    create_topic(&store).await;
     for path in [
         "/brokers/topics/t/partitions",
         "/brokers/topics/t/partitions/0",
     ] {
-        store.create_now(path, "", CreateMode::Persistent);
+        store.put(path, "").await;
     }
-    store.create_now(
-        "/brokers/topics/t/partitions/0/state",
-        r#"{"version":1,"leader":-1,"leader_epoch":3,"controller_epoch":7,"isr":[0]}"#,
-        CreateMode::Persistent,
-    );
-    store.create_now("/controller_epoch", "7", CreateMode::Persistent);
-    register(&store);
+    store
+        .put(
+            "/brokers/topics/t/partitions/0/state",
+            r#"{"version":1,"leader":-1,"leader_epoch":3,"controller_epoch":7,"isr":[0]}"#,
+        )
+        .await;
+    store.put("/controller_epoch", "7").await;
+    register(&store).await;
     let fixture = start(&store);
     fixture.until("metadata", |f| f.sees(0) && f.sees(1)).await;
-    let state: serde_json::Value = serde_json::from_str(
-        &store
-            .text("/brokers/topics/t/partitions/0/state")
-            .expect("there"),
-    )
-    .expect("JSON");
+    let state: serde_json::Value = store.json("/brokers/topics/t/partitions/0/state").await;
     assert_eq!(
         state,
         serde_json::json!({"version":1,"leader":0,"leader_epoch":4,"controller_epoch":8,"isr":[0]})
@@ -352,9 +352,9 @@ async fn a_partition_whose_leader_is_gone_is_elected_again_with_the_next_leader_
 
 #[tokio::test]
 async fn a_lost_session_ends_the_term_and_the_next_one_registers_and_elects() {
-    let store = FakeStore::new();
-    register(&store);
-    create_topic(&store);
+    let store = RecordingStore::new().await;
+    register(&store).await;
+    create_topic(&store).await;
     let fixture = start(&store);
     fixture.until("metadata", |f| f.sees(0)).await;
     fixture.broker.take();
@@ -373,57 +373,56 @@ async fn a_lost_session_ends_the_term_and_the_next_one_registers_and_elects() {
                 .any(|told| matches!(told, Told::Leader(request) if request.controller_epoch == 2))
         })
         .await;
-    assert!(store.text("/brokers/ids/0").is_some());
+    assert!(store.text("/brokers/ids/0").await.is_some());
     fixture.controller.shutdown().await;
 }
 
 #[tokio::test]
 async fn a_controller_that_was_replaced_writes_nothing_and_stands_by() {
-    let store = FakeStore::new();
-    register(&store);
+    let store = RecordingStore::new().await;
+    register(&store).await;
     let fixture = start(&store);
     fixture.until("active", |f| f.controller.is_active()).await;
     // Another broker was elected while we did not look.
-    store.set_now("/controller_epoch", "9");
-    store.set_now(
-        "/controller",
-        r#"{"version":2,"brokerid":5,"timestamp":"1","kraftControllerEpoch":-1}"#,
-    );
-    create_topic(&store);
+    store.change("/controller_epoch", "9").await;
+    store
+        .change(
+            "/controller",
+            r#"{"version":2,"brokerid":5,"timestamp":"1","kraftControllerEpoch":-1}"#,
+        )
+        .await;
+    create_topic(&store).await;
     fixture
         .until("standing by", |f| {
             f.controller.active_controller_id() == Some(5)
         })
         .await;
     assert!(!fixture.controller.is_active());
-    assert!(store.text("/brokers/topics/t/partitions").is_none());
+    assert!(store.text("/brokers/topics/t/partitions").await.is_none());
     fixture.controller.shutdown().await;
 }
 
 #[tokio::test]
 async fn a_broker_that_goes_leaves_its_partitions_without_a_leader() {
-    let store = FakeStore::new();
-    register(&store);
-    create_topic(&store);
+    let store = RecordingStore::new().await;
+    register(&store).await;
+    create_topic(&store).await;
     let fixture = start(&store);
     fixture.until("metadata", |f| f.sees(0)).await;
+    let state = "/brokers/topics/t/partitions/0/state";
     let delete = fixture.store.delete("/brokers/ids/0", None);
     delete.await.expect("registered");
     fixture
-        .until("no leader", |f| {
-            f.store
-                .text("/brokers/topics/t/partitions/0/state")
-                .is_some_and(|state| state.contains(r#""leader":-1"#) && state.contains("[0]"))
+        .until_node(state, |state| {
+            state.is_some_and(|state| state.contains(r#""leader":-1"#) && state.contains("[0]"))
         })
         .await;
-    register(&store);
+    register(&store).await;
     fixture
-        .until("leader again", |f| {
-            f.store
-                .text("/brokers/topics/t/partitions/0/state")
-                .is_some_and(|state| {
-                    state.contains(r#""leader":0"#) && state.contains(r#""leader_epoch":2"#)
-                })
+        .until_node(state, |state| {
+            state.is_some_and(|state| {
+                state.contains(r#""leader":0"#) && state.contains(r#""leader_epoch":2"#)
+            })
         })
         .await;
     fixture.controller.shutdown().await;
