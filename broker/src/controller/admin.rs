@@ -656,3 +656,6 @@ async fn create_with_parents(store: &dyn Store, path: &str, data: Bytes) -> Resu
     store.create(path, data, CreateMode::Persistent).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

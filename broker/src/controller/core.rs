@@ -908,3 +908,6 @@ pub(super) fn join<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> 
     }
     text
 }
+
+#[cfg(test)]
+mod tests;
