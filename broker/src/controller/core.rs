@@ -443,7 +443,7 @@ impl Core {
         info!(
             target: CONTROLLER,
             "{self} Currently active brokers in the cluster: {}",
-            join(&self.context.broker_ids())
+            join(self.context.broker_ids())
         );
         info!(
             target: CONTROLLER,

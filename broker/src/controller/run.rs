@@ -15,7 +15,6 @@
 //! Source: `KafkaController.scala`, `ControllerEventManager.scala`.
 
 use std::collections::{BTreeSet, HashSet};
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -28,6 +27,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::types::{BrokerId, TopicName};
 use crate::zk::{self, BoxFuture, SessionState, Store, Watch};
 
@@ -56,6 +56,27 @@ pub struct ControllerParts {
     pub register: Register,
     /// `leader.imbalance.check.interval.seconds`; `None` without `auto.leader.rebalance.enable`.
     pub rebalance_interval: Option<Duration>,
+}
+
+impl Settings {
+    /// What the configuration says.
+    pub fn from_config(config: &Config) -> Self {
+        Self {
+            controller_id: config.broker_id(),
+            inter_broker_listener: config.inter_broker_listener_name().to_owned(),
+            delete_topic_enable: config.delete_topic_enable(),
+            unclean_leader_election_enable: config.unclean_leader_election_enable(),
+            leader_imbalance_per_broker_percentage: config.leader_imbalance_per_broker_percentage(),
+        }
+    }
+}
+
+/// The interval of automatic preferred-leader elections, when they are enabled.
+pub fn rebalance_interval(config: &Config) -> Option<Duration> {
+    let seconds = u64::try_from(config.leader_imbalance_check_interval_seconds()).ok()?;
+    config
+        .auto_leader_rebalance_enable()
+        .then(|| Duration::from_secs(seconds))
 }
 
 /// The handle by which APIs reach the controller of this broker (active or not).
@@ -579,12 +600,10 @@ impl Office<'_> {
 }
 
 /// At that moment, or never.
-fn at(moment: Option<Instant>) -> impl Future<Output = ()> {
-    async move {
-        match moment {
-            Some(moment) => tokio::time::sleep_until(moment).await,
-            None => std::future::pending().await,
-        }
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
