@@ -144,9 +144,14 @@ pub const GROUP_METADATA_TOPIC: &str = "__consumer_offsets";
 /// See [`GROUP_METADATA_TOPIC`].
 pub const TRANSACTION_STATE_TOPIC: &str = "__transaction_state";
 
-/// True for the two internal topics (`Topic.isInternal`).
+/// See [`GROUP_METADATA_TOPIC`]; nothing of 3.9 with ZooKeeper uses it, but its name is reserved.
+pub const SHARE_GROUP_STATE_TOPIC: &str = "__share_group_state";
+
+/// True for the three internal topics (`Topic.isInternal`).
 pub fn is_internal_topic(name: &str) -> bool {
-    name == GROUP_METADATA_TOPIC || name == TRANSACTION_STATE_TOPIC
+    name == GROUP_METADATA_TOPIC
+        || name == TRANSACTION_STATE_TOPIC
+        || name == SHARE_GROUP_STATE_TOPIC
 }
 
 #[cfg(test)]
