@@ -194,7 +194,11 @@ async fn notify(store: &dyn Store, entity_type: &str, entity_name: &str) -> Resu
 }
 
 /// Creates a node, and its parents without data where they are missing.
-async fn create_with_parents(store: &dyn Store, path: &str, data: Bytes) -> Result<(), StoreError> {
+pub async fn create_with_parents(
+    store: &dyn Store,
+    path: &str,
+    data: Bytes,
+) -> Result<(), StoreError> {
     match store
         .create(path, data.clone(), CreateMode::Persistent)
         .await
