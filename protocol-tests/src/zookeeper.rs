@@ -123,28 +123,34 @@ impl ZooKeeper {
     }
 
     /// Ends a client's session behind its back: takes the session over on another connection, and
-    /// closes it.
+    /// closes it. The client wants it back meanwhile, so this takes some attempts.
     pub fn expire(&self, session: i64) -> Result<()> {
-        let mut connection = TcpStream::connect(self.address())?;
-        connection.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let mut request = Vec::new();
-        request.extend(0i32.to_be_bytes()); // protocol version
-        request.extend(0i64.to_be_bytes()); // last zxid seen
-        request.extend(10_000i32.to_be_bytes()); // timeout
-        request.extend(session.to_be_bytes());
-        request.extend(16i32.to_be_bytes());
-        request.extend(password(session));
-        send(&mut connection, &request)?;
-        let response = receive(&mut connection)?;
-        if response.get(8..16) != Some(&session.to_be_bytes()[..]) {
-            bail!("ZooKeeper does not know session 0x{session:x}");
+        let mut requests = Vec::new();
+        requests.extend(44i32.to_be_bytes()); // length
+        requests.extend(0i32.to_be_bytes()); // protocol version
+        requests.extend(0i64.to_be_bytes()); // last zxid seen
+        requests.extend(10_000i32.to_be_bytes()); // timeout
+        requests.extend(session.to_be_bytes());
+        requests.extend(16i32.to_be_bytes());
+        requests.extend(password(session));
+        requests.extend(8i32.to_be_bytes()); // length
+        requests.extend(1i32.to_be_bytes()); // xid
+        requests.extend((-11i32).to_be_bytes()); // closeSession
+        let attempt = || -> io::Result<bool> {
+            let mut connection = TcpStream::connect(self.address())?;
+            connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+            connection.write_all(&requests)?;
+            // Length, protocol version, timeout, session: 0 when the server knows it no more.
+            let mut response = [0; 20];
+            connection.read_exact(&mut response)?;
+            Ok(response[12..] != session.to_be_bytes())
+        };
+        let deadline = Instant::now() + START;
+        while !attempt().unwrap_or(false) {
+            if Instant::now() > deadline {
+                bail!("session 0x{session:x} does not end");
+            }
         }
-        let mut close = Vec::new();
-        close.extend(1i32.to_be_bytes()); // xid
-        close.extend((-11i32).to_be_bytes()); // closeSession
-        send(&mut connection, &close)?;
-        // The server hangs up once the session is closed, with or without an answer.
-        io::copy(&mut connection, &mut io::sink())?;
         Ok(())
     }
 
@@ -179,21 +185,6 @@ fn is_ok(port: u16) -> bool {
 
 fn read_log(folder: &Path) -> String {
     fs::read_to_string(folder.join("log")).unwrap_or_default()
-}
-
-fn send(connection: &mut TcpStream, body: &[u8]) -> io::Result<()> {
-    let length = i32::try_from(body.len()).map_err(io::Error::other)?;
-    connection.write_all(&length.to_be_bytes())?;
-    connection.write_all(body)
-}
-
-fn receive(connection: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut length = [0; 4];
-    connection.read_exact(&mut length)?;
-    let length = usize::try_from(i32::from_be_bytes(length)).map_err(io::Error::other)?;
-    let mut body = vec![0; length.min(1 << 20)];
-    connection.read_exact(&mut body)?;
-    Ok(body)
 }
 
 /// The password of a session: sixteen bytes of `java.util.Random`, seeded with its id.
