@@ -21,6 +21,7 @@ pub mod replica;
 
 pub mod controller;
 pub mod group;
+pub mod txn;
 
 pub mod api;
 

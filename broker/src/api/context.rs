@@ -10,6 +10,7 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::log::manager::LogManager;
 use crate::net::Peer;
 use crate::replica::manager::ReplicaManager;
+use crate::txn::producer_id::ProducerIds;
 use crate::types::BrokerId;
 use crate::zk::Store;
 
@@ -24,6 +25,7 @@ pub struct Rooms {
     pub replicas: Arc<ReplicaManager>,
     pub groups: Arc<GroupCoordinator>,
     pub controller: Arc<Controller>,
+    pub producer_ids: Arc<ProducerIds>,
 }
 
 /// One request: who asks, in which version, and the rooms to ask.

@@ -72,6 +72,18 @@ impl ReplicaManager {
         todo!()
     }
 
+    /// DeleteRecords on the leader: `offset` −1 is the high watermark. Returns the low watermark
+    /// once every live replica has passed it, or REQUEST_TIMED_OUT.
+    pub async fn delete_records(
+        &self,
+        partition: &TopicPartition,
+        offset: Offset,
+        timeout_ms: i64,
+    ) -> Result<Offset, ErrorCode> {
+        let _ = (partition, offset, timeout_ms);
+        todo!()
+    }
+
     /// The offset a client's LATEST means, by isolation.
     pub fn latest_offset(
         &self,

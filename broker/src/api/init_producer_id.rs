@@ -1,0 +1,35 @@
+//! InitProducerId (key 22), v0–5. v2 flexible, v3 producer id and epoch (KIP-360), v5 no change
+//! for idempotent producers.
+//!
+//! Without a transactional id every request gets a new id. There is no transaction coordinator
+//! yet: with one the answer is UNSUPPORTED_VERSION, which clients report at once and do not retry.
+
+use kafka_protocol::messages::{
+    InitProducerIdRequest, InitProducerIdResponse, ProducerId as WireProducerId,
+};
+use tracing::warn;
+
+use super::context::Context;
+use crate::error::{ErrorCode, KafkaCode};
+
+pub async fn handle(cx: &Context, request: InitProducerIdRequest) -> InitProducerIdResponse {
+    if request.transactional_id.is_some() {
+        return refuse(&request, ErrorCode::UnsupportedVersion);
+    }
+    match cx.rooms.producer_ids.next().await {
+        Ok(id) => InitProducerIdResponse::default()
+            .with_producer_id(WireProducerId(id))
+            .with_producer_epoch(0),
+        Err(error) => {
+            warn!(target: "kafka.coordinator.transaction.ProducerIdManager", "{error}");
+            refuse(&request, error.code())
+        }
+    }
+}
+
+pub fn refuse(_: &InitProducerIdRequest, code: ErrorCode) -> InitProducerIdResponse {
+    InitProducerIdResponse::default()
+        .with_error_code(code.value())
+        .with_producer_id(WireProducerId(-1))
+        .with_producer_epoch(-1)
+}

@@ -1,0 +1,3 @@
+//! Producer ids. The transaction coordinator finds its room here.
+
+pub mod producer_id;
