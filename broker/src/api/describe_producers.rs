@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::context::Context;
+use crate::controller::topic_name::invalid_reason;
 use crate::error::ErrorCode;
 use crate::types::TopicPartition;
 
@@ -19,8 +20,11 @@ pub async fn handle(cx: &Context, request: DescribeProducersRequest) -> Describe
         .iter()
         .map(|topic| {
             let name = topic.name.0.as_str();
-            let unknown = match invalid_topic_name(name) {
-                Some(reason) => Some((ErrorCode::InvalidTopicException, reason.to_string())),
+            let unknown = match invalid_reason(name) {
+                Some(reason) => Some((
+                    ErrorCode::InvalidTopicException,
+                    format!("Topic name is invalid: {reason}"),
+                )),
                 None if image.topic(name).is_none() => Some((
                     ErrorCode::UnknownTopicOrPartition,
                     ErrorCode::UnknownTopicOrPartition.message().to_owned(),
