@@ -97,7 +97,11 @@ impl ProducerIds {
                     .map(drop),
                 None => self
                     .store
-                    .create(paths::PRODUCER_ID_BLOCK, next.encode(), CreateMode::Persistent)
+                    .create(
+                        paths::PRODUCER_ID_BLOCK,
+                        next.encode(),
+                        CreateMode::Persistent,
+                    )
                     .await
                     .map(drop),
             };
@@ -115,12 +119,15 @@ impl ProducerIds {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
-    use crate::zk::embedded::EmbeddedStore;
+    use crate::zk::embedded::Embedded;
 
     async fn store() -> (tempfile::TempDir, Arc<dyn Store>) {
         let folder = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> =
-            EmbeddedStore::open(folder.path(), Arc::new(ManualClock::at(1))).unwrap();
+        let store: Arc<dyn Store> = Arc::new(
+            Embedded::open(folder.path(), Arc::new(ManualClock::at(1)))
+                .unwrap()
+                .connect(),
+        );
         store
             .create(
                 paths::PRODUCER_ID_BLOCK,
@@ -163,7 +170,11 @@ mod tests {
     async fn garbage_in_the_znode_is_an_error_with_a_code() {
         let (_folder, store) = store().await;
         store
-            .create(paths::PRODUCER_ID_BLOCK, Bytes::from_static(b"{"), CreateMode::Persistent)
+            .create(
+                paths::PRODUCER_ID_BLOCK,
+                Bytes::from_static(b"{"),
+                CreateMode::Persistent,
+            )
             .await
             .unwrap();
         let error = ProducerIds::new(store, 1).next().await.unwrap_err();
