@@ -1,6 +1,8 @@
 //! One suite for both coordination stores: what holds of a real ZooKeeper holds of the embedded
 //! store. Then what only a server can do: go away, come back, expire a session.
 
+#![expect(clippy::unwrap_used, reason = "test code outside of test functions")]
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;

@@ -50,6 +50,9 @@ pub fn decode_controller_epoch(data: &[u8]) -> Result<i32, DataError> {
     number(data, "the controller epoch")
 }
 
+/// Numbers by name, by feature.
+pub type FeatureVersions = BTreeMap<String, BTreeMap<String, i16>>;
+
 /// `/brokers/ids/<id>`. Written in version 5; versions 1 to 5 are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerRegistration {
@@ -58,7 +61,7 @@ pub struct BrokerRegistration {
     pub jmx_port: i32,
     pub rack: Option<String>,
     /// Supported features; a ZooKeeper broker of 3.9 has none.
-    pub features: BTreeMap<String, BTreeMap<String, i16>>,
+    pub features: FeatureVersions,
 }
 
 impl BrokerRegistration {
@@ -576,9 +579,7 @@ impl Feature {
 }
 
 /// `features` as a map of maps of small numbers.
-fn decode_levels(
-    node: &Object,
-) -> Result<Option<BTreeMap<String, BTreeMap<String, i16>>>, DataError> {
+fn decode_levels(node: &Object) -> Result<Option<FeatureVersions>, DataError> {
     if matches!(node.get("features"), None | Some(Value::Null)) {
         return Ok(None);
     }
