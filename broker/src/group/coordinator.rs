@@ -15,7 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -558,7 +558,7 @@ impl Shared {
             let mut driver: Pin<Box<dyn Future<Output = ()> + Send>> =
                 Box::pin(Arc::clone(self).drive(Arc::clone(entry)));
             let mut context = Context::from_waker(Waker::noop());
-            if let Poll::Pending = driver.as_mut().poll(&mut context) {
+            if driver.as_mut().poll(&mut context).is_pending() {
                 tokio::spawn(driver);
             }
         } else {

@@ -15,6 +15,7 @@
 
 pub mod coordinator;
 pub mod event;
+pub mod formatter;
 #[expect(
     clippy::module_inception,
     reason = "the state machine of a group is the room's main noun"
