@@ -145,9 +145,9 @@ fn offences_are_found() {
     );
     check("types", "use crate::clock::Clock;", &[]);
     check(
-        "api",
-        "use crate::{log, record};",
-        &["line 1: one `use crate::<room>` for each room"],
+        "log",
+        "use crate::{config, net};",
+        &["line 1: `log` imports `net`"],
     );
     check("misc", "", &["room `misc` is in no row"]);
     check(
