@@ -1,13 +1,25 @@
 //! Bytes in, bytes out: listeners, connections, frames, and the client to other brokers. Knows
 //! no API.
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::log::FileRegion;
+
+pub mod client;
+mod connection;
+pub mod frame;
+pub mod guard;
+pub mod listener;
+pub mod regions;
+mod wire;
+
+pub use listener::{Connections, Listener};
 
 /// Who is on the other end.
 #[derive(Debug, Clone)]
@@ -26,6 +38,20 @@ pub struct Peer {
 pub enum Chunk {
     Bytes(Bytes),
     File(FileRegion),
+}
+
+impl Chunk {
+    /// Bytes on the wire.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File(region) => region.len,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// What a handler makes of a frame.
@@ -53,4 +79,57 @@ pub trait Handler: Send + Sync + 'static {
         peer: &Peer,
         frame: Bytes,
     ) -> impl Future<Output = Outcome> + Send;
+
+    /// True when the request only waits and reads, so that its future may be dropped half-way once
+    /// the peer has gone. All others run to their end, as in Kafka.
+    fn is_abandonable(&self, frame: &[u8]) -> bool {
+        let _ = frame;
+        false
+    }
+}
+
+/// What a peer may take. Filled from the configuration; the defaults are Kafka's.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `socket.request.max.bytes`.
+    pub max_frame_bytes: usize,
+    /// A started frame must be whole within this time, or flow at [`Limits::min_frame_rate`].
+    /// Ours, not Kafka's.
+    pub frame_deadline: Duration,
+    /// Bytes per second.
+    pub min_frame_rate: u64,
+    /// `connections.max.idle.ms`; `None` (a negative value) never closes.
+    pub max_idle: Option<Duration>,
+    /// `max.connections`, over all listeners; a full broker accepts again when one has gone.
+    pub max_connections: usize,
+    /// `max.connections.per.ip`; those above are closed at once.
+    pub max_connections_per_ip: usize,
+    /// `max.connections.per.ip.overrides`, resolved.
+    pub max_connections_per_ip_overrides: HashMap<IpAddr, usize>,
+    /// `max.connection.creation.rate`, per second and over all listeners; those above wait.
+    pub max_connection_creation_rate: u32,
+    /// `socket.send.buffer.bytes`; `None` (−1) leaves it to the system's autotuning.
+    pub send_buffer_bytes: Option<usize>,
+    /// `socket.receive.buffer.bytes`; `None` (−1) leaves it to the system's autotuning.
+    pub receive_buffer_bytes: Option<usize>,
+    /// `socket.listen.backlog.size`.
+    pub listen_backlog: i32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_frame_bytes: 104_857_600,
+            frame_deadline: Duration::from_secs(30),
+            min_frame_rate: 1024,
+            max_idle: Some(Duration::from_millis(600_000)),
+            max_connections: i32::MAX as usize,
+            max_connections_per_ip: i32::MAX as usize,
+            max_connections_per_ip_overrides: HashMap::new(),
+            max_connection_creation_rate: i32::MAX as u32,
+            send_buffer_bytes: None,
+            receive_buffer_bytes: None,
+            listen_backlog: 1024,
+        }
+    }
 }

@@ -1,0 +1,150 @@
+//! Frames: a four-byte big-endian length, then that many bytes (`NetworkReceive`).
+//!
+//! F1. A length is compared with the limit before a byte of the body is taken in.
+//! F2. Memory grows by what arrived, never by what the length claims.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Bytes of the length prefix.
+pub const PREFIX: usize = 4;
+
+/// The first read of a connection takes this much.
+const FIRST_READ: usize = 4 * 1024;
+/// The largest step a buffer grows by.
+const MAX_STEP: usize = 1024 * 1024;
+
+/// A length no peer that speaks Kafka sends us.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("Invalid receive (size = {size} larger than {limit}){hint}")]
+    TooLarge {
+        size: i32,
+        limit: usize,
+        hint: &'static str,
+    },
+    #[error("Invalid receive (size = {size})")]
+    Negative { size: i32 },
+}
+
+/// Takes the next whole frame off the buffer, without its length and without a copy.
+pub fn split(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, Error> {
+    let Some(length) = peek_length(buffer, limit)? else {
+        return Ok(None);
+    };
+    if buffer.len() < PREFIX + length {
+        return Ok(None);
+    }
+    buffer.advance(PREFIX);
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
+/// The length of the frame at the head of the buffer, once its prefix is there.
+fn peek_length(buffer: &[u8], limit: usize) -> Result<Option<usize>, Error> {
+    let Some(prefix) = buffer.first_chunk::<PREFIX>() else {
+        return Ok(None);
+    };
+    let size = i32::from_be_bytes(*prefix);
+    let Ok(length) = usize::try_from(size) else {
+        return Err(Error::Negative { size });
+    };
+    if length > limit {
+        return Err(Error::TooLarge {
+            size,
+            limit,
+            hint: hint(*prefix),
+        });
+    }
+    Ok(Some(length))
+}
+
+/// Makes room for the next read. `largest` is the largest frame this peer has sent so far: what it
+/// has filled once it may have again at once.
+pub fn reserve(buffer: &mut BytesMut, largest: usize, limit: usize) {
+    let arrived = buffer.len();
+    let earned = (3 * arrived).max(largest).clamp(FIRST_READ, MAX_STEP);
+    let wanted = match peek_length(buffer, limit) {
+        Ok(Some(length)) => (PREFIX + length).saturating_sub(arrived).clamp(1, earned),
+        Ok(None) | Err(_) => earned,
+    };
+    if buffer.capacity() - arrived < wanted {
+        buffer.reserve(wanted.max(FIRST_READ));
+    }
+}
+
+/// What else the first four bytes may be, for the log.
+fn hint(prefix: [u8; PREFIX]) -> &'static str {
+    match &prefix {
+        b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" | b"DELE" | b"PRI " => {
+            "; this looks like HTTP: is the port meant for another service?"
+        }
+        [0x16, 0x03, ..] => {
+            "; this looks like TLS: the listener is not SSL, check security.protocol of the client"
+        }
+        b"SSH-" => "; this looks like SSH",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(bytes: &[u8]) -> BytesMut {
+        BytesMut::from(bytes)
+    }
+
+    #[test]
+    fn splits_whole_frames_and_leaves_the_rest() {
+        let mut bytes = buffer(b"\0\0\0\x02ab\0\0\0\x03cd");
+        assert_eq!(
+            split(&mut bytes, 10).unwrap().as_deref(),
+            Some(b"ab".as_slice())
+        );
+        assert_eq!(split(&mut bytes, 10).unwrap(), None);
+        bytes.extend_from_slice(b"e");
+        assert_eq!(
+            split(&mut bytes, 10).unwrap().as_deref(),
+            Some(b"cde".as_slice())
+        );
+        assert_eq!(split(&mut bytes, 10).unwrap(), None);
+        assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn refuses_lengths_over_the_limit_and_says_what_they_look_like() {
+        assert_eq!(
+            split(&mut buffer(&[0xff; 4]), 10),
+            Err(Error::Negative { size: -1 })
+        );
+        let http = split(&mut buffer(b"GET / HTTP/1.1"), 104_857_600).unwrap_err();
+        assert!(http.to_string().contains("looks like HTTP"), "{http}");
+        let tls = split(&mut buffer(&[0x16, 3, 1, 0, 0xa5]), 104_857_600).unwrap_err();
+        assert!(tls.to_string().contains("looks like TLS"), "{tls}");
+        assert!(split(&mut buffer(&[0, 0, 0, 11]), 10).is_err());
+        assert_eq!(split(&mut buffer(&[0, 0, 0, 10]), 10), Ok(None));
+    }
+
+    /// Keeps F2.
+    #[test]
+    fn a_claim_alone_reserves_one_small_buffer() {
+        let mut bytes = buffer(&104_857_600_i32.to_be_bytes());
+        reserve(&mut bytes, 0, 104_857_600);
+        assert!(bytes.capacity() <= 2 * FIRST_READ, "{}", bytes.capacity());
+    }
+
+    #[test]
+    fn a_buffer_grows_with_what_arrived() {
+        let mut bytes = buffer(&10_000_000_i32.to_be_bytes());
+        let mut reads = 0;
+        while bytes.len() < 10_000_004 {
+            reserve(&mut bytes, 0, 104_857_600);
+            let room = bytes.capacity() - bytes.len();
+            assert!(room > 0);
+            assert!(room <= (4 * bytes.len()).clamp(2 * FIRST_READ, 2 * 10_000_004));
+            let take = room.min(10_000_004 - bytes.len());
+            bytes.resize(bytes.len() + take, 0);
+            reads += 1;
+        }
+        assert!(reads < 30, "{reads}");
+    }
+}

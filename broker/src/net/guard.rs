@@ -1,0 +1,429 @@
+//! The guard: walks a message before the codec decodes it.
+//!
+//! The codec reserves memory by counts that it reads from the wire; a failed reservation aborts the
+//! process. So nothing untrusted reaches it before this walk, which allocates nothing, has seen
+//! every field of it:
+//!
+//! G1. A count is no larger than the bytes left could hold, a length no larger than the bytes left.
+//! G2. Null stands only where the message definition allows it.
+//! G3. Varints fit 32 bits in five bytes; strings are UTF-8.
+//! G4. A header has at most 64 tags, a body 1024; a known tag's value fills its length.
+//! G5. What the codec will allocate stays under 4 × the frame + 4 MiB for a request, 16 × + 4 MiB
+//!     for a response. The constant lets a client ask for a hundred thousand topics of few letters.
+//!
+//! Bytes behind the last field are let through, as Kafka does.
+
+mod layout;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use layout::{Element, Program, STRING_MEMORY, Step, Struct};
+
+/// Which way a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Request = 0,
+    Response = 1,
+}
+
+const MAX_HEADER_TAGS: u32 = 64;
+const MAX_BODY_TAGS: u32 = 1024;
+/// Memory of the map node that a struct's first unknown tag brings, and of each entry.
+const TAG_NODE_MEMORY: usize = 512;
+const TAG_MEMORY: usize = 40;
+const SPARE_MEMORY: usize = 4 << 20;
+
+/// What is wrong with a message; `at` counts bytes from the start of what was walked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("no such API or version: key {key}, version {version}")]
+    Unknown { key: i16, version: i16 },
+    #[error("it ends at byte {at}, in the middle of a field")]
+    Truncated { at: usize },
+    #[error("a count of {count} at byte {at}, with {left} bytes left")]
+    Count { at: usize, count: u64, left: usize },
+    #[error("a length of {length} at byte {at}, with {left} bytes left")]
+    Length { at: usize, length: u64, left: usize },
+    #[error("null at byte {at}, where it is not allowed")]
+    Null { at: usize },
+    #[error("a varint of more than 32 bits at byte {at}")]
+    Varint { at: usize },
+    #[error("a string at byte {at} that is not UTF-8")]
+    Utf8 { at: usize },
+    #[error("more than {limit} tagged fields")]
+    Tags { limit: u32 },
+    #[error("tag {tag} at byte {at} is longer or shorter than its value")]
+    Tag { at: usize, tag: u32 },
+    #[error("decoding would take more than {limit} bytes of memory")]
+    Memory { limit: usize },
+}
+
+/// A request's header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestHeader {
+    pub correlation_id: i32,
+    /// Where the client id stands in the frame; UTF-8.
+    pub client_id: Option<Range<usize>>,
+    /// Bytes of the header.
+    pub len: usize,
+}
+
+/// The first two fields of a request, which say how to read the rest: API key and version.
+pub fn peek(frame: &[u8]) -> Result<(i16, i16), Error> {
+    let head = frame
+        .first_chunk::<4>()
+        .ok_or(Error::Truncated { at: frame.len() })?;
+    Ok((
+        i16::from_be_bytes([head[0], head[1]]),
+        i16::from_be_bytes([head[2], head[3]]),
+    ))
+}
+
+/// Reads a request header of version 0 (no client id), 1 or 2 (with a tag section).
+pub fn request_header(frame: &[u8], header_version: i16) -> Result<RequestHeader, Error> {
+    let mut reader = Reader::new(frame);
+    reader.skip(4)?;
+    let correlation_id = reader.i32()?;
+    let mut client_id = None;
+    if header_version >= 1 {
+        // Not compact in any version.
+        client_id = reader.old_string(true)?;
+    }
+    if header_version >= 2 {
+        reader.skip_tags()?;
+    }
+    Ok(RequestHeader {
+        correlation_id,
+        client_id,
+        len: reader.at,
+    })
+}
+
+/// A response's header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseHeader {
+    pub correlation_id: i32,
+    /// Bytes of the header.
+    pub len: usize,
+}
+
+pub fn response_header(frame: &[u8], header_version: i16) -> Result<ResponseHeader, Error> {
+    let mut reader = Reader::new(frame);
+    let correlation_id = reader.i32()?;
+    if header_version >= 1 {
+        reader.skip_tags()?;
+    }
+    Ok(ResponseHeader {
+        correlation_id,
+        len: reader.at,
+    })
+}
+
+/// Walks the body of a message, the header apart. What passes may be decoded.
+pub fn check(direction: Direction, key: i16, version: i16, body: &[u8]) -> Result<(), Error> {
+    let program =
+        layout::program(direction, key, version).ok_or(Error::Unknown { key, version })?;
+    let factor = match direction {
+        Direction::Request => 4,
+        Direction::Response => 16,
+    };
+    Walk::new(program, body, factor * body.len() + SPARE_MEMORY).run(program)
+}
+
+/// Bytes and a position in them.
+#[derive(Debug, Clone)]
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    fn skip(&mut self, count: usize) -> Result<(), Error> {
+        if count > self.left() {
+            return Err(Error::Truncated {
+                at: self.bytes.len(),
+            });
+        }
+        self.at += count;
+        Ok(())
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let bytes = self.bytes[self.at..]
+            .first_chunk::<N>()
+            .ok_or(Error::Truncated {
+                at: self.bytes.len(),
+            })?;
+        self.at += N;
+        Ok(*bytes)
+    }
+
+    fn u8(&mut self) -> Result<u8, Error> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn i32(&mut self) -> Result<i32, Error> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    /// Keeps G3.
+    fn varint(&mut self) -> Result<u32, Error> {
+        let at = self.at;
+        let mut value = 0;
+        for shift in [0, 7, 14, 21, 28] {
+            let byte = self.u8()?;
+            if shift == 28 && byte > 0x0f {
+                break;
+            }
+            value |= u32::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(Error::Varint { at })
+    }
+
+    /// A length or a count as a varint, one more than it says; 0 is null.
+    fn compact(&mut self) -> Result<Option<u64>, Error> {
+        Ok(self.varint()?.checked_sub(1).map(u64::from))
+    }
+
+    /// A length or a count as an integer; a negative one is null.
+    fn plain(&mut self) -> Result<Option<u64>, Error> {
+        Ok(u64::try_from(self.i32()?).ok())
+    }
+
+    fn old_string(&mut self, nullable: bool) -> Result<Option<Range<usize>>, Error> {
+        let at = self.at;
+        let length = u64::try_from(i16::from_be_bytes(self.array()?)).ok();
+        self.string(at, length, nullable)
+    }
+
+    fn string(
+        &mut self,
+        at: usize,
+        length: Option<u64>,
+        nullable: bool,
+    ) -> Result<Option<Range<usize>>, Error> {
+        let Some(range) = self.data(at, length, nullable)? else {
+            return Ok(None);
+        };
+        if std::str::from_utf8(&self.bytes[range.clone()]).is_err() {
+            return Err(Error::Utf8 { at });
+        }
+        Ok(Some(range))
+    }
+
+    fn data(
+        &mut self,
+        at: usize,
+        length: Option<u64>,
+        nullable: bool,
+    ) -> Result<Option<Range<usize>>, Error> {
+        match length {
+            None if nullable => Ok(None),
+            None => Err(Error::Null { at }),
+            Some(length) if length > self.left() as u64 => Err(Error::Length {
+                at,
+                length,
+                left: self.left(),
+            }),
+            Some(length) => {
+                let start = self.at;
+                // Not larger than what is left of a slice.
+                self.at += length as usize;
+                Ok(Some(start..self.at))
+            }
+        }
+    }
+
+    /// A header's tag section: none of its tags is known to us.
+    fn skip_tags(&mut self) -> Result<(), Error> {
+        let count = self.varint()?;
+        if count > MAX_HEADER_TAGS {
+            return Err(Error::Tags {
+                limit: MAX_HEADER_TAGS,
+            });
+        }
+        for _ in 0..count {
+            self.varint()?;
+            let at = self.at;
+            let length = self.varint()?;
+            self.data(at, Some(length.into()), false)?;
+        }
+        Ok(())
+    }
+}
+
+struct Walk<'a> {
+    reader: Reader<'a>,
+    flexible: bool,
+    memory: usize,
+    memory_limit: usize,
+    tags: u32,
+}
+
+impl<'a> Walk<'a> {
+    fn new(program: &Program, body: &'a [u8], memory_limit: usize) -> Self {
+        Self {
+            reader: Reader::new(body),
+            flexible: program.flexible,
+            memory: 0,
+            memory_limit,
+            tags: 0,
+        }
+    }
+
+    fn run(&mut self, program: &Program) -> Result<(), Error> {
+        self.charge(program.body.memory)?;
+        self.steps(&program.body.steps)
+    }
+
+    /// Keeps G5.
+    fn charge(&mut self, bytes: usize) -> Result<(), Error> {
+        self.memory = self.memory.saturating_add(bytes);
+        if self.memory > self.memory_limit {
+            return Err(Error::Memory {
+                limit: self.memory_limit,
+            });
+        }
+        Ok(())
+    }
+
+    fn steps(&mut self, steps: &[Step]) -> Result<(), Error> {
+        for step in steps {
+            match step {
+                Step::Skip(bytes) => self.reader.skip(*bytes)?,
+                Step::Text { nullable } => self.text(*nullable)?,
+                Step::Data { nullable } => self.data(*nullable)?,
+                Step::Array { nullable, element } => self.array(*nullable, element)?,
+                Step::Maybe(inner) => {
+                    // The codec takes any other byte than 1 for null; Java any that is negative.
+                    let at = self.reader.at;
+                    match self.reader.u8()? {
+                        1 => self.steps(&inner.steps)?,
+                        0xff => {}
+                        _ => return Err(Error::Null { at }),
+                    }
+                }
+                Step::Tags(known) => self.tags(known)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, nullable: bool) -> Result<(), Error> {
+        if self.flexible {
+            let at = self.reader.at;
+            let length = self.reader.compact()?;
+            self.reader.string(at, length, nullable)?;
+        } else {
+            self.reader.old_string(nullable)?;
+        }
+        Ok(())
+    }
+
+    /// A length or a count of the message's kind.
+    fn length(&mut self) -> Result<Option<u64>, Error> {
+        if self.flexible {
+            self.reader.compact()
+        } else {
+            self.reader.plain()
+        }
+    }
+
+    fn data(&mut self, nullable: bool) -> Result<(), Error> {
+        let at = self.reader.at;
+        let length = self.length()?;
+        self.reader.data(at, length, nullable)?;
+        Ok(())
+    }
+
+    fn array(&mut self, nullable: bool, element: &Element) -> Result<(), Error> {
+        let at = self.reader.at;
+        let count = match self.length()? {
+            Some(count) => count,
+            None if nullable => return Ok(()),
+            None => return Err(Error::Null { at }),
+        };
+        let old = |bytes| if self.flexible { 1 } else { bytes };
+        let (min_wire, memory) = match element {
+            Element::Fixed(bytes) => (*bytes, *bytes),
+            Element::Text => (old(2), STRING_MEMORY),
+            Element::Data => (old(4), STRING_MEMORY),
+            Element::Struct(inner) => (inner.min_wire.max(1), inner.memory),
+        };
+        let left = self.reader.left();
+        // Keeps G1; below it the products cannot overflow.
+        if count > (left / min_wire) as u64 {
+            return Err(Error::Count { at, count, left });
+        }
+        let count = count as usize;
+        self.charge(count * memory)?;
+        match element {
+            Element::Fixed(bytes) => self.reader.skip(count * bytes),
+            Element::Text => (0..count).try_for_each(|_| self.text(false)),
+            Element::Data => (0..count).try_for_each(|_| self.data(false)),
+            Element::Struct(inner) => match inner.steps.as_slice() {
+                [Step::Skip(bytes)] => self.reader.skip(count * bytes),
+                steps => (0..count).try_for_each(|_| self.steps(steps)),
+            },
+        }
+    }
+
+    /// Keeps G4.
+    fn tags(&mut self, known: &[(u32, Struct)]) -> Result<(), Error> {
+        let count = self.reader.varint()?;
+        if count == 0 {
+            return Ok(());
+        }
+        self.tags = self.tags.saturating_add(count);
+        if self.tags > MAX_BODY_TAGS {
+            return Err(Error::Tags {
+                limit: MAX_BODY_TAGS,
+            });
+        }
+        let mut unknown = 0;
+        for _ in 0..count {
+            let at = self.reader.at;
+            let tag = self.reader.varint()?;
+            let length_at = self.reader.at;
+            let length = self.reader.varint()?;
+            match known.iter().find(|(number, _)| *number == tag) {
+                Some((_, value)) => {
+                    let left = self.reader.left();
+                    if length as usize > left {
+                        return Err(Error::Length {
+                            at: length_at,
+                            length: length.into(),
+                            left,
+                        });
+                    }
+                    let end = self.reader.at + length as usize;
+                    self.steps(&value.steps)?;
+                    if self.reader.at != end {
+                        return Err(Error::Tag { at, tag });
+                    }
+                }
+                None => {
+                    self.reader.data(length_at, Some(length.into()), false)?;
+                    unknown += 1;
+                }
+            }
+        }
+        if unknown > 0 {
+            self.charge(TAG_NODE_MEMORY + unknown * TAG_MEMORY)?;
+        }
+        Ok(())
+    }
+}

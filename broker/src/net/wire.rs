@@ -1,0 +1,173 @@
+//! The writing half of a connection: small pieces gather in one buffer and leave in one `send`;
+//! file regions leave by `sendfile`, straight from the page cache.
+
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, BytesMut};
+use rustix::fs::sendfile;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Chunk, frame};
+use crate::log::FileRegion;
+
+/// Smaller regions are read into the buffer: one `send` costs less than `send` + `sendfile`.
+const SENDFILE_MIN: usize = 8 * 1024;
+/// Bytes per `sendfile` call: a cold file holds the worker for no longer than this takes.
+const SENDFILE_MAX: usize = 512 * 1024;
+/// Larger byte chunks are sent from where they are.
+const COPY_MAX: usize = 16 * 1024;
+/// The buffer is sent when it holds this much, and given back when it is larger.
+const FLUSH_AT: usize = 64 * 1024;
+
+/// A socket and what waits to be written to it.
+pub(super) struct Wire {
+    pub(super) stream: TcpStream,
+    buffer: BytesMut,
+    /// How long the peer may take in nothing.
+    max_stall: Option<Duration>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, max_stall: Option<Duration>) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            max_stall,
+        }
+    }
+
+    /// Puts one response behind those that wait; large pieces are sent at once.
+    pub(super) async fn respond(&mut self, chunks: Vec<Chunk>) -> io::Result<()> {
+        let length: usize = chunks.iter().map(Chunk::len).sum();
+        let length = i32::try_from(length)
+            .map_err(|_| io::Error::other(format!("a response of {length} bytes")))?;
+        self.buffer.reserve(frame::PREFIX);
+        self.buffer.put_i32(length);
+        for chunk in chunks {
+            match chunk {
+                Chunk::Bytes(bytes) if bytes.len() <= COPY_MAX => {
+                    self.buffer.extend_from_slice(&bytes);
+                }
+                Chunk::Bytes(bytes) => {
+                    self.send_buffer(SendFlags::MORE).await?;
+                    self.send_all(&bytes, SendFlags::empty()).await?;
+                }
+                Chunk::File(region) if region.len < SENDFILE_MIN => {
+                    let start = self.buffer.len();
+                    self.buffer.resize(start + region.len, 0);
+                    region
+                        .file
+                        .read_exact_at(&mut self.buffer[start..], region.position)?;
+                }
+                Chunk::File(region) => {
+                    self.send_buffer(SendFlags::MORE).await?;
+                    self.send_region(&region).await?;
+                }
+            }
+        }
+        if self.buffer.len() >= FLUSH_AT {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what has gathered.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        self.send_buffer(SendFlags::empty()).await
+    }
+
+    /// Gives the buffer's memory back; called when the connection goes idle.
+    pub(super) fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    async fn send_buffer(&mut self, flags: SendFlags) -> io::Result<()> {
+        while !self.buffer.is_empty() {
+            match self.try_send(&self.buffer, flags) {
+                Ok(sent) => self.buffer.advance(sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        if self.buffer.capacity() > FLUSH_AT {
+            self.buffer = BytesMut::new();
+        } else {
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    async fn send_all(&self, mut bytes: &[u8], flags: SendFlags) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_send(bytes, flags) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn try_send(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+        self.stream.try_io(Interest::WRITABLE, || {
+            Ok(send(&self.stream, bytes, flags | SendFlags::NOSIGNAL)?)
+        })
+    }
+
+    async fn send_region(&self, region: &FileRegion) -> io::Result<()> {
+        let mut position = region.position;
+        let end = region.position + region.len as u64;
+        while position < end {
+            let count = usize::try_from(end - position).unwrap_or(SENDFILE_MAX);
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
+                let mut offset = position;
+                let result = sendfile(
+                    &self.stream,
+                    &*region.file,
+                    Some(&mut offset),
+                    count.min(SENDFILE_MAX),
+                );
+                match result {
+                    Err(Errno::INTR) => Ok(None),
+                    other => Ok(Some(other?)),
+                }
+            });
+            match sent {
+                // The length is promised already; the file became shorter since.
+                Ok(Some(0)) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "a segment was truncated while it was being sent",
+                    ));
+                }
+                Ok(Some(sent)) => {
+                    position += sent as u64;
+                    if position < end {
+                        tokio::task::consume_budget().await;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        match self.max_stall {
+            None => self.stream.writable().await,
+            Some(limit) => timeout(limit, self.stream.writable())
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?,
+        }
+    }
+}
