@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -90,6 +91,7 @@ pub struct Cluster {
     cluster_id: String,
     image: ArcSwap<MetadataImage>,
     changes: watch::Sender<u64>,
+    features_epoch: AtomicI64,
 }
 
 impl Cluster {
@@ -98,7 +100,17 @@ impl Cluster {
             cluster_id,
             image: ArcSwap::from_pointee(MetadataImage::default()),
             changes: watch::Sender::new(0),
+            features_epoch: AtomicI64::new(-1),
         }
+    }
+
+    /// Version of the `/feature` znode, as ApiVersions tells it; −1 before it was read.
+    pub fn features_epoch(&self) -> i64 {
+        self.features_epoch.load(Ordering::Relaxed)
+    }
+
+    pub fn set_features_epoch(&self, epoch: i64) {
+        self.features_epoch.store(epoch, Ordering::Relaxed);
     }
 
     /// 22 characters, from `/cluster/id`.

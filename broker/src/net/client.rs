@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader};
 use kafka_protocol::protocol::{
-    Decodable as _, Encodable as _, HeaderVersion as _, Message as _, Request, StrBytes,
+    Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes,
     VersionRange,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -7,7 +7,8 @@
 //! G1. A count is no larger than the bytes left could hold, a length no larger than the bytes left.
 //! G2. Null stands only where the message definition allows it.
 //! G3. Varints fit 32 bits in five bytes; strings are UTF-8.
-//! G4. A header has at most 64 tags, a body 1024; a known tag's value fills its length.
+//! G4. A header has at most 64 tags, a body 1024 that the message does not define; a tag it defines
+//!     is as long as its value.
 //! G5. What the codec will allocate stays under 4 × the frame + 4 MiB for a request, 16 × + 4 MiB
 //!     for a response. The constant lets a client ask for a hundred thousand topics of few letters.
 //!
@@ -52,7 +53,7 @@ pub enum Error {
     Varint { at: usize },
     #[error("a string at byte {at} that is not UTF-8")]
     Utf8 { at: usize },
-    #[error("more than {limit} tagged fields")]
+    #[error("more than {limit} unknown tagged fields")]
     Tags { limit: u32 },
     #[error("tag {tag} at byte {at} is longer or shorter than its value")]
     Tag { at: usize, tag: u32 },
@@ -119,6 +120,11 @@ pub fn response_header(frame: &[u8], header_version: i16) -> Result<ResponseHead
         correlation_id,
         len: reader.at,
     })
+}
+
+/// True when the message is in the table of layouts.
+pub fn knows(direction: Direction, key: i16, version: i16) -> bool {
+    layout::program(direction, key, version).is_some()
 }
 
 /// Walks the body of a message, the header apart. What passes may be decoded.
@@ -270,7 +276,7 @@ struct Walk<'a> {
     flexible: bool,
     memory: usize,
     memory_limit: usize,
-    tags: u32,
+    unknown_tags: u32,
 }
 
 impl<'a> Walk<'a> {
@@ -280,7 +286,7 @@ impl<'a> Walk<'a> {
             flexible: program.flexible,
             memory: 0,
             memory_limit,
-            tags: 0,
+            unknown_tags: 0,
         }
     }
 
@@ -387,12 +393,6 @@ impl<'a> Walk<'a> {
         if count == 0 {
             return Ok(());
         }
-        self.tags = self.tags.saturating_add(count);
-        if self.tags > MAX_BODY_TAGS {
-            return Err(Error::Tags {
-                limit: MAX_BODY_TAGS,
-            });
-        }
         let mut unknown = 0;
         for _ in 0..count {
             let at = self.reader.at;
@@ -418,6 +418,12 @@ impl<'a> Walk<'a> {
                 None => {
                     self.reader.data(length_at, Some(length.into()), false)?;
                     unknown += 1;
+                    self.unknown_tags += 1;
+                    if self.unknown_tags > MAX_BODY_TAGS {
+                        return Err(Error::Tags {
+                            limit: MAX_BODY_TAGS,
+                        });
+                    }
                 }
             }
         }

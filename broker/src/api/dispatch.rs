@@ -1,0 +1,236 @@
+//! From a frame to an outcome: header, guard, codec, handler, codec (`KafkaApis.handle`).
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{Buf, Bytes};
+use kafka_protocol::messages::{ApiVersionsRequest, FetchRequest, ProduceResponse};
+use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
+
+use super::context::{Context, Rooms};
+use super::{Api, api_versions, call, request_header_version};
+use crate::error::ErrorCode;
+use crate::log::FileRegion;
+use crate::net::guard::{self, Direction};
+use crate::net::{Handler, Outcome, Peer, regions};
+
+const KAFKA_APIS: &str = "kafka.server.KafkaApis";
+
+/// Answers every API of the table.
+pub struct Dispatcher {
+    pub rooms: Arc<Rooms>,
+}
+
+impl Dispatcher {
+    pub fn new(rooms: Arc<Rooms>) -> Self {
+        Self { rooms }
+    }
+}
+
+/// What a connection remembers between requests.
+#[derive(Debug, Default)]
+pub struct Connection {
+    /// Name and version from ApiVersions v3+ (KIP-511).
+    pub software: Option<(String, String)>,
+}
+
+impl Handler for Dispatcher {
+    type Connection = Connection;
+
+    fn connect(&self, _: &Peer) -> Connection {
+        Connection::default()
+    }
+
+    async fn handle(&self, connection: &mut Connection, peer: &Peer, frame: Bytes) -> Outcome {
+        match self.open(peer, frame) {
+            Err(outcome) => outcome,
+            Ok((cx, body)) => {
+                if cx.api_key == ApiVersionsRequest::KEY
+                    && let Ok(request) = decode::<ApiVersionsRequest>(&cx, &body)
+                    && let Some(software) = api_versions::software(cx.version, &request)
+                {
+                    connection.software = Some(software);
+                }
+                call(&cx, body).await
+            }
+        }
+    }
+
+    /// A Fetch waits and reads; everything else may have begun to change something.
+    fn is_abandonable(&self, frame: &[u8]) -> bool {
+        matches!(guard::peek(frame), Ok((FetchRequest::KEY, _)))
+    }
+}
+
+impl Dispatcher {
+    /// Reads the header. What is not in the table ends here.
+    fn open(&self, peer: &Peer, mut frame: Bytes) -> Result<(Context, Bytes), Outcome> {
+        let close = |error: guard::Error| {
+            Outcome::Close(format!("the request header cannot be read: {error}"))
+        };
+        let (key, version) = guard::peek(&frame).map_err(close)?;
+        let Some(header_version) = request_header_version(key, version) else {
+            return Err(refuse_version(key, version, &frame));
+        };
+        let header = guard::request_header(&frame, header_version).map_err(close)?;
+        let client_id = header
+            .client_id
+            .and_then(|range| std::str::from_utf8(&frame[range]).ok().map(str::to_owned));
+        frame.advance(header.len);
+        let cx = Context {
+            rooms: Arc::clone(&self.rooms),
+            peer: peer.clone(),
+            api_key: key,
+            version,
+            correlation_id: header.correlation_id,
+            client_id,
+        };
+        Ok((cx, frame))
+    }
+}
+
+/// Kafka closes the connection, but for ApiVersions: whoever asks in a version of the future is told
+/// ours in the oldest shape.
+fn refuse_version(key: i16, version: i16, frame: &[u8]) -> Outcome {
+    let reason = match Api::of(key) {
+        Some(_) if key == ApiVersionsRequest::KEY => {
+            return match guard::request_header(frame, ApiVersionsRequest::header_version(version)) {
+                Ok(header) => {
+                    let response = api_versions::unsupported();
+                    encoded(
+                        regions::encode(header.correlation_id, 0, &response, 0, Vec::new()),
+                        key,
+                        0,
+                    )
+                }
+                Err(error) => {
+                    Outcome::Close(format!("the request header cannot be read: {error}"))
+                }
+            };
+        }
+        Some(api) => format!(
+            "Received request api key {} with version {version} which is not enabled; versions {} \
+             to {} are",
+            api.name, api.min_version, api.max_version
+        ),
+        None => format!("Unknown API key {key}"),
+    };
+    Outcome::Close(reason)
+}
+
+/// Guard, then codec. The error is the reason to close the connection.
+pub(super) fn decode<R: Request>(cx: &Context, body: &Bytes) -> Result<R, String> {
+    let failed = |error: &dyn std::fmt::Display| {
+        let name = Api::of(R::KEY).map_or("", |api| api.name);
+        format!("{name} v{} cannot be read: {error}", cx.version)
+    };
+    guard::check(Direction::Request, R::KEY, cx.version, body).map_err(|error| failed(&error))?;
+    R::decode(&mut body.clone(), cx.version).map_err(|error| failed(&error))
+}
+
+/// Runs a handler; `None` when it panicked. The panic hook has logged where.
+pub(super) async fn caught<F: Future>(handler: F) -> Option<F::Output> {
+    let mut handler = pin!(handler);
+    poll_fn(|cx| {
+        // The handler is not polled again after a panic, and what it shares with others it guards
+        // by locks that a panic releases.
+        match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => Poll::Ready(None),
+        }
+    })
+    .await
+}
+
+/// What a handler gives back: a response, or one with file regions in it.
+pub(super) trait Answer {
+    fn outcome(self, cx: &Context) -> Outcome;
+}
+
+impl<M: Encodable + HeaderVersion> Answer for M {
+    fn outcome(self, cx: &Context) -> Outcome {
+        respond(cx, &self, Vec::new())
+    }
+}
+
+/// Encodes a response in the version of its request.
+pub(super) fn respond<M: Encodable + HeaderVersion>(
+    cx: &Context,
+    response: &M,
+    regions: Vec<FileRegion>,
+) -> Outcome {
+    let chunks = regions::encode(
+        cx.correlation_id,
+        M::header_version(cx.version),
+        response,
+        cx.version,
+        regions,
+    );
+    encoded(chunks, cx.api_key, cx.version)
+}
+
+fn encoded(
+    chunks: Result<Vec<crate::net::Chunk>, regions::Error>,
+    key: i16,
+    version: i16,
+) -> Outcome {
+    chunks.map_or_else(
+        |error| {
+            let name = Api::of(key).map_or("", |api| api.name);
+            // A mistake of ours; silence would leave the client waiting.
+            tracing::error!(
+                target: KAFKA_APIS,
+                "The response to {name} v{version} cannot be encoded: {error}"
+            );
+            Outcome::Close(format!("the response to {name} v{version} cannot be encoded"))
+        },
+        Outcome::Respond,
+    )
+}
+
+/// The answer in place of a handler that panicked: UNKNOWN_SERVER_ERROR in the API's own shape.
+pub(super) fn refused<R: Request>(
+    cx: &Context,
+    body: &Bytes,
+    refuse: impl FnOnce(&R, ErrorCode) -> R::Response,
+) -> Outcome {
+    tracing::error!(
+        target: KAFKA_APIS,
+        "Unexpected error handling request {} v{} of {} (correlation id {})",
+        Api::of(cx.api_key).map_or("", |api| api.name),
+        cx.version,
+        cx.peer.address,
+        cx.correlation_id
+    );
+    match decode::<R>(cx, body) {
+        Ok(request) => respond(
+            cx,
+            &refuse(&request, ErrorCode::UnknownServerError),
+            Vec::new(),
+        ),
+        Err(reason) => Outcome::Close(reason),
+    }
+}
+
+/// A producer that wants no answer learns of an error by the end of its connection.
+pub(super) fn unanswered(cx: &Context, response: &ProduceResponse) -> Outcome {
+    let failed = response
+        .responses
+        .iter()
+        .flat_map(|topic| topic.partition_responses.iter().map(move |one| (topic, one)))
+        .find(|(_, partition)| partition.error_code != 0);
+    match failed {
+        None => Outcome::Silent,
+        Some((topic, partition)) => Outcome::Close(format!(
+            "Produce request with correlation id {} from client {} with ack=0: {} for {}-{}",
+            cx.correlation_id,
+            cx.client_id.as_deref().unwrap_or(""),
+            ErrorCode::from_value(partition.error_code).name(),
+            topic.name.0,
+            partition.index
+        )),
+    }
+}
