@@ -106,9 +106,7 @@ fn refuse_version(key: i16, version: i16, frame: &[u8]) -> Outcome {
                         0,
                     )
                 }
-                Err(error) => {
-                    Outcome::Close(format!("the request header cannot be read: {error}"))
-                }
+                Err(error) => Outcome::Close(format!("the request header cannot be read: {error}")),
             };
         }
         Some(api) => format!(
@@ -185,7 +183,9 @@ fn encoded(
                 target: KAFKA_APIS,
                 "The response to {name} v{version} cannot be encoded: {error}"
             );
-            Outcome::Close(format!("the response to {name} v{version} cannot be encoded"))
+            Outcome::Close(format!(
+                "the response to {name} v{version} cannot be encoded"
+            ))
         },
         Outcome::Respond,
     )
@@ -220,7 +220,12 @@ pub(super) fn unanswered(cx: &Context, response: &ProduceResponse) -> Outcome {
     let failed = response
         .responses
         .iter()
-        .flat_map(|topic| topic.partition_responses.iter().map(move |one| (topic, one)))
+        .flat_map(|topic| {
+            topic
+                .partition_responses
+                .iter()
+                .map(move |one| (topic, one))
+        })
         .find(|(_, partition)| partition.error_code != 0);
     match failed {
         None => Outcome::Silent,

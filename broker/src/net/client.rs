@@ -11,8 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader};
 use kafka_protocol::protocol::{
-    Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes,
-    VersionRange,
+    Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes, VersionRange,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, ToSocketAddrs};
@@ -92,10 +91,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub async fn connect(
-        address: impl ToSocketAddrs,
-        options: Options,
-    ) -> Result<Self, Error> {
+    pub async fn connect(address: impl ToSocketAddrs, options: Options) -> Result<Self, Error> {
         let stream = timeout(options.connect_timeout, TcpStream::connect(address))
             .await
             .map_err(|_| Error::TimedOut(options.connect_timeout))??;

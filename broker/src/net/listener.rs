@@ -51,7 +51,10 @@ impl Listener {
                         .ok_or_else(|| io::Error::other("a TCP socket without an IP address"))?;
                     return Ok(Self {
                         name: name.into(),
-                        host: host.filter(|host| !host.is_empty()).unwrap_or("0.0.0.0").into(),
+                        host: host
+                            .filter(|host| !host.is_empty())
+                            .unwrap_or("0.0.0.0")
+                            .into(),
                         socket,
                         address,
                     });
@@ -248,10 +251,7 @@ impl<H: Handler> Acceptor<H> {
     async fn run(self) {
         loop {
             self.connections.wait_for_slot(&self.limits).await;
-            while let Some(later) = self
-                .connections
-                .creation_slot(Instant::now(), &self.limits)
-            {
+            while let Some(later) = self.connections.creation_slot(Instant::now(), &self.limits) {
                 sleep_until(later).await;
             }
             match self.listener.accept().await {

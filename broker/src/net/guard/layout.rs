@@ -252,9 +252,7 @@ impl Parser {
             return Some(false);
         }
         match self.chars.peek() {
-            Some(digit) if digit.is_ascii_digit() => {
-                Some(self.versions()?.contains(self.version))
-            }
+            Some(digit) if digit.is_ascii_digit() => Some(self.versions()?.contains(self.version)),
             _ => Some(true),
         }
     }
