@@ -306,10 +306,10 @@ pub(super) mod tests {
     use super::*;
     use parking_lot::Mutex;
 
+    type Pick = Box<dyn FnMut(Op, &Path) -> Verdict + Send>;
+
     /// Fails the operations that a predicate picks.
-    pub(in crate::log) struct Picked(
-        pub(in crate::log) Mutex<Box<dyn FnMut(Op, &Path) -> Verdict + Send>>,
-    );
+    struct Picked(Mutex<Pick>);
 
     impl Faults for Picked {
         fn verdict(&self, op: Op, path: &Path) -> Verdict {

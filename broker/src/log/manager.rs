@@ -821,7 +821,7 @@ impl LogManager {
             for _ in 0..self.config.num_recovery_threads_per_data_dir.max(1) {
                 scope.spawn(|| {
                     while let Some(log) = logs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(error) = log.flush().and_then(|()| log.close()) {
+                        if let Err(error) = log.close() {
                             tracing::warn!(
                                 target: TARGET,
                                 "There was an error in one of the threads during LogManager shutdown: {error}"

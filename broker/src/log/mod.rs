@@ -567,21 +567,25 @@ impl Log {
         });
     }
 
-    /// Trims and snapshots, so that the next start need not read data. No use afterwards.
+    /// Snapshots, trims and flushes, so that the next start need not read data. No use
+    /// afterwards.
     fn close(&self) -> Result<(), Error> {
         self.home.check_online()?;
         self.flush_topic_id()?;
-        let mut writer = self.writer()?;
-        let Writer {
-            producers,
-            snapshots,
-            closed,
-        } = &mut *writer;
-        let dir = self.place.dir.load();
-        self.io(snapshots.take(&self.home.fs, &dir, producers, true))?;
-        self.io(self.active_segment().become_inactive())?;
-        *closed = true;
-        Ok(())
+        {
+            let mut writer = self.writer()?;
+            let Writer {
+                producers,
+                snapshots,
+                closed,
+            } = &mut *writer;
+            let dir = self.place.dir.load();
+            self.io(snapshots.take(&self.home.fs, &dir, producers, true))?;
+            self.io(self.active_segment().become_inactive())?;
+            *closed = true;
+        }
+        // After the trim: the clean-shutdown marker will vouch for the indexes too.
+        self.flush()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the log knows of idempotent and transactional producers (`ProducerStateManager`,
-//! `ProducerAppendInfo`). [core] apart from [`ProducerSnapshots`], which keeps the files.
+//! `ProducerAppendInfo`). [`ProducerState`] decides and touches no file; [`ProducerSnapshots`] keeps
+//! the files.
 //!
 //! 1. Of each producer the last five batches are known: one of them sent again is a duplicate and
 //!    is answered with its first offset.

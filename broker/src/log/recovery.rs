@@ -569,8 +569,9 @@ impl Loader {
             while let Step::Batch(batch) = beyond.next()? {
                 last_lost = last_lost.max(Some(batch.last_offset));
             }
-            segment.set_size(valid)?;
         }
+        // Also when nothing is cut: blocks reserved before the crash go back.
+        segment.set_size(valid)?;
         segment.become_inactive()?;
         producers.set_map_end_offset(last_offset + 1);
         self.snapshots

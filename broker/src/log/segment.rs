@@ -122,10 +122,10 @@ impl Segment {
         let path = place.file(base_offset, LOG_SUFFIX);
         let file = place.fs.open_or_create(&path)?;
         place.fs.set_len(&file, &path, 0)?;
-        if config.preallocate {
-            place
-                .fs
-                .reserve(&file, 0, u64::try_from(config.segment_bytes).unwrap_or(0));
+        let mut tail = Tail::default();
+        let whole = u64::try_from(config.segment_bytes).unwrap_or(0);
+        if config.preallocate && place.fs.reserve(&file, 0, whole) {
+            tail.reserved_to = whole;
         }
         let max_index = config.segment_index_bytes;
         Ok(Self {
@@ -141,7 +141,7 @@ impl Segment {
             offset_index: RwLock::new(OffsetIndex::new_empty(base_offset, max_index)),
             time_index: RwLock::new(TimeIndex::new_empty(base_offset, max_index)),
             txn_index: Mutex::new(TxnIndex::new_empty()),
-            tail: Mutex::default(),
+            tail: Mutex::new(tail),
         })
     }
 

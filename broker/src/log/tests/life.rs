@@ -82,8 +82,8 @@ fn files_are_kafkas_while_running_and_after_a_clean_stop() {
     let batch_len = len("00000000000000000000.log") / 3;
     let mut index = Vec::new();
     // The check comes before the batch is counted: the first entry is the second batch's.
-    for (offset, position) in [(1, batch_len), (2, 2 * batch_len)] {
-        index.extend_from_slice(&(offset as i32).to_be_bytes());
+    for (offset, position) in [(1i32, batch_len), (2, 2 * batch_len)] {
+        index.extend_from_slice(&offset.to_be_bytes());
         index.extend_from_slice(&(position as i32).to_be_bytes());
     }
     assert_eq!(

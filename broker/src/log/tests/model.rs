@@ -103,13 +103,14 @@ fn run(config: LogConfig, steps: &[Step]) {
             }
             Step::Truncate(thousandths) => {
                 let mut to = model.start + span * thousandths / 1000;
-                // Followers truncate to batch borders: epochs begin and end there.
-                if let Some(&(first, _, _)) = model
+                // Followers truncate to batch borders, for epochs begin and end there; and not
+                // below a log start that a checkpoint may know already.
+                if let Some(&(_, last, _)) = model
                     .batches
                     .iter()
                     .find(|&&(first, last, _)| first < to && to <= last)
                 {
-                    to = first.max(model.start);
+                    to = last + 1;
                 }
                 log.truncate_to(to).unwrap();
                 model.batches.retain(|&(_, last, _)| last < to);
