@@ -49,6 +49,8 @@ pub enum Error {
     Length { at: usize, length: u64, left: usize },
     #[error("null at byte {at}, where it is not allowed")]
     Null { at: usize },
+    #[error("a length or count below -1 at byte {at}")]
+    Negative { at: usize },
     #[error("a varint of more than 32 bits at byte {at}")]
     Varint { at: usize },
     #[error("a string at byte {at} that is not UTF-8")]
@@ -204,14 +206,15 @@ impl<'a> Reader<'a> {
         Ok(self.varint()?.checked_sub(1).map(u64::from))
     }
 
-    /// A length or a count as an integer; a negative one is null.
+    /// A length or a count as an integer; −1 is null.
     fn plain(&mut self) -> Result<Option<u64>, Error> {
-        Ok(u64::try_from(self.i32()?).ok())
+        let at = self.at;
+        signed(at, self.i32()?.into())
     }
 
     fn old_string(&mut self, nullable: bool) -> Result<Option<Range<usize>>, Error> {
         let at = self.at;
-        let length = u64::try_from(i16::from_be_bytes(self.array()?)).ok();
+        let length = signed(at, i16::from_be_bytes(self.array()?).into())?;
         self.string(at, length, nullable)
     }
 
@@ -268,6 +271,14 @@ impl<'a> Reader<'a> {
             self.data(at, Some(length.into()), false)?;
         }
         Ok(())
+    }
+}
+
+fn signed(at: usize, value: i64) -> Result<Option<u64>, Error> {
+    match value {
+        // Kafka takes any negative number for null; nobody sends another one, and the codec refuses it.
+        ..-1 => Err(Error::Negative { at }),
+        value => Ok(u64::try_from(value).ok()),
     }
 }
 

@@ -17,6 +17,8 @@ pub mod frame;
 pub mod guard;
 pub mod listener;
 pub mod regions;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use listener::{Connections, Listener};
