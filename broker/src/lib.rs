@@ -12,6 +12,7 @@ pub mod record;
 pub mod log;
 
 pub mod cluster;
+pub mod purgatory;
 
 pub mod zk;
 

@@ -403,6 +403,14 @@ impl Log {
         self.segments.load().iter().map(|s| s.size()).sum()
     }
 
+    /// Where the segment that is appended to begins.
+    pub fn active_segment_base_offset(&self) -> Offset {
+        self.segments
+            .load()
+            .last()
+            .map_or(0, |segment| segment.base_offset())
+    }
+
     pub fn number_of_segments(&self) -> usize {
         self.segments.load().len()
     }

@@ -1,3 +1,29 @@
-//! Leader and follower of each partition: append, fetch, high watermark, and those who wait.
+//! Leader and follower of each partition: append, fetch, high watermark, and those who wait
+//! (`kafka.server.ReplicaManager`, `kafka.cluster.Partition`).
+//!
+//! `state.rs` decides (epochs, ISR, high watermark), `partition.rs` is one partition with its log
+//! and its waiting requests, `manager.rs` all of them and what the controller orders,
+//! `append.rs`, `fetch.rs`, `offsets.rs` what clients ask, `session.rs` incremental fetch sessions.
+//!
+//! Invariants:
+//! 1. A partition's leadership does not change while an append to it runs (a shared lock, taken
+//!    exclusively by changes). No lock is held across an await.
+//! 2. The high watermark is advanced before the append that moved it is answered, and whoever waits
+//!    is signalled after.
+//! 3. What a client may read ends at the high watermark (read_uncommitted) or the last stable offset
+//!    (read_committed), taken before the read.
 
+mod append;
+mod fetch;
 pub mod manager;
+mod offsets;
+pub mod partition;
+pub mod session;
+pub mod state;
+
+pub use append::{AppendFailure, Appended, ToAppend};
+pub use fetch::{Fetched, FetchParams, ToFetch};
+pub use offsets::{Deleted, FoundOffset};
+
+#[cfg(test)]
+mod tests;

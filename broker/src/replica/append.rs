@@ -1,0 +1,299 @@
+//! Appending for Produce and for the coordinators (`ReplicaManager.appendRecords`,
+//! `DelayedProduce`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::manager::ReplicaManager;
+use super::partition::Partition;
+use crate::error::{ErrorCode, KafkaCode};
+use crate::log::AppendInfo;
+use crate::purgatory::Waiter;
+use crate::record::validate::{Origin, Prepared, Rejected, prepare};
+use crate::types::{Offset, TopicPartition};
+
+/// Bytes after which an appending task lets others run.
+const YIELD_BYTES: usize = 1 << 20;
+
+/// Records for one partition.
+#[derive(Debug, Clone)]
+pub struct ToAppend {
+    pub partition: TopicPartition,
+    pub records: Bytes,
+}
+
+/// What became of one partition's records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// `None`: the set was empty, or nothing was appended.
+    pub info: Option<AppendInfo>,
+    /// With acks=all an append may have been made and still have an error: it was not replicated
+    /// in time.
+    pub failure: Option<AppendFailure>,
+}
+
+/// Why records were not appended, or not replicated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppendFailure {
+    pub code: ErrorCode,
+    /// −1 where Kafka does not tell.
+    pub log_start_offset: Offset,
+    pub message: Option<String>,
+    /// Index of the record in the batch, message.
+    pub record_errors: Vec<(i32, Option<String>)>,
+}
+
+impl AppendFailure {
+    pub fn new(code: ErrorCode) -> Self {
+        Self {
+            code,
+            log_start_offset: -1,
+            message: None,
+            record_errors: Vec::new(),
+        }
+    }
+}
+
+impl Appended {
+    fn failed(failure: AppendFailure) -> Self {
+        Self {
+            info: None,
+            failure: Some(failure),
+        }
+    }
+}
+
+/// An append that waits for replicas: its place among the answers, its partition, and the offset
+/// (exclusive) that the high watermark must reach.
+struct Unreplicated {
+    at: usize,
+    partition: Arc<Partition>,
+    required_offset: Offset,
+}
+
+impl ReplicaManager {
+    /// Validates and appends records of a client, all partitions of a request. `required_acks` must
+    /// be −1, 0 or 1; with −1, waits at most `timeout` for the high watermark to pass them. The
+    /// answers are in the order of `entries`, which hold each partition at most once.
+    pub async fn append_records(
+        &self,
+        entries: Vec<ToAppend>,
+        origin: Origin,
+        required_acks: i16,
+        timeout: Duration,
+    ) -> Vec<Appended> {
+        let mut answers = Vec::with_capacity(entries.len());
+        let mut unreplicated = Vec::new();
+        let mut since_yield = 0;
+        for (at, entry) in entries.into_iter().enumerate() {
+            since_yield += entry.records.len();
+            let answer = match self.append_one(entry, origin, required_acks) {
+                Ok(Some((partition, info))) => {
+                    unreplicated.push(Unreplicated {
+                        at,
+                        partition,
+                        required_offset: info.last_offset + 1,
+                    });
+                    Appended {
+                        info: Some(info),
+                        failure: None,
+                    }
+                }
+                Ok(None) => Appended {
+                    info: None,
+                    failure: None,
+                },
+                Err(failure) => Appended::failed(failure),
+            };
+            answers.push(answer);
+            if since_yield >= YIELD_BYTES {
+                since_yield = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        if required_acks == -1 {
+            for (at, code) in self.wait_for_replicas(unreplicated, timeout).await {
+                answers[at].failure = Some(AppendFailure::new(code));
+            }
+        }
+        answers
+    }
+
+    fn append_one(
+        &self,
+        entry: ToAppend,
+        origin: Origin,
+        required_acks: i16,
+    ) -> Result<Option<(Arc<Partition>, AppendInfo)>, AppendFailure> {
+        let ToAppend {
+            partition: topic_partition,
+            records,
+        } = entry;
+        let partition = self
+            .online_partition(&topic_partition)
+            .map_err(AppendFailure::new)?;
+        let log_start_offset = || {
+            partition
+                .log_for(None, true)
+                .map_or(-1, |log| log.log_start_offset())
+        };
+        let refuse = |code| {
+            let mut failure = AppendFailure::new(code);
+            if tells_log_start(code) {
+                failure.log_start_offset = log_start_offset();
+            }
+            failure
+        };
+        let log = partition.check_append(required_acks).map_err(refuse)?;
+        let prepared = prepare(
+            &topic_partition,
+            records,
+            origin,
+            &log.config(),
+            self.clock().now(),
+        )
+        .map_err(|rejected| {
+            tracing::info!(
+                "[ReplicaManager broker={}] Error processing append operation on partition {topic_partition}: {rejected}",
+                self.broker_id()
+            );
+            let Rejected {
+                code,
+                message,
+                record_errors,
+                ..
+            } = rejected;
+            AppendFailure {
+                message,
+                record_errors,
+                ..refuse(code)
+            }
+        })?;
+        let Some(prepared) = prepared else {
+            return Ok(None);
+        };
+        let info = partition
+            .append_as_leader(&prepared, required_acks, self.lag())
+            .map_err(|error| {
+                tracing::info!(
+                    "[ReplicaManager broker={}] Error processing append operation on partition {topic_partition}: {error}",
+                    self.broker_id()
+                );
+                refuse(error.code())
+            })?;
+        Ok(Some((partition, info)))
+    }
+
+    /// Appends one prepared batch as leader. `required_acks` −1 waits for the high watermark to
+    /// pass it, or for `timeout_ms`. The error is the code for the client or the coordinator.
+    pub async fn append(
+        &self,
+        partition: &TopicPartition,
+        batch: Prepared,
+        required_acks: i16,
+        timeout_ms: i64,
+    ) -> Result<AppendInfo, ErrorCode> {
+        let partition = self.online_partition(partition)?;
+        let info = partition
+            .append_as_leader(&batch, required_acks, self.lag())
+            .map_err(|error| error.code())?;
+        if required_acks == -1 {
+            let waiting = vec![Unreplicated {
+                at: 0,
+                partition,
+                required_offset: info.last_offset + 1,
+            }];
+            let timeout = Duration::from_millis(timeout_ms.max(0).unsigned_abs());
+            if let Some((_, code)) = self.wait_for_replicas(waiting, timeout).await.first() {
+                return Err(*code);
+            }
+        }
+        Ok(info)
+    }
+
+    /// Waits until every append is replicated or has failed, or until the time is over; answers
+    /// the failures by their place.
+    async fn wait_for_replicas(
+        &self,
+        mut appends: Vec<Unreplicated>,
+        timeout: Duration,
+    ) -> Vec<(usize, ErrorCode)> {
+        let mut failures = Vec::new();
+        // Alone in the ISR, the append itself has moved the high watermark.
+        appends.retain(|append| self.is_unreplicated(append, &mut failures));
+        if appends.is_empty() {
+            return failures;
+        }
+        let deadline = Instant::now() + timeout;
+        let waiter = Waiter::new(appends.len(), 1);
+        let registrations: Vec<_> = appends
+            .iter()
+            .enumerate()
+            .map(|(key, append)| {
+                append.partition.waiting.high_watermark.register(
+                    append.required_offset,
+                    &waiter,
+                    key,
+                )
+            })
+            .collect();
+        // Registered: now look once more, then at what was signalled.
+        let mut is_open: Vec<bool> = appends
+            .iter()
+            .map(|append| self.is_unreplicated(append, &mut failures))
+            .collect();
+        while is_open.contains(&true) {
+            let is_signalled = waiter.wait(1, deadline).await;
+            for key in waiter.take_changed() {
+                is_open[key] =
+                    is_open[key] && self.is_unreplicated(&appends[key], &mut failures);
+            }
+            if !is_signalled {
+                break;
+            }
+        }
+        drop(registrations);
+        for (append, is_open) in appends.iter().zip(is_open) {
+            if is_open {
+                failures.push((append.at, ErrorCode::RequestTimedOut));
+            }
+        }
+        failures
+    }
+
+    fn is_unreplicated(
+        &self,
+        append: &Unreplicated,
+        failures: &mut Vec<(usize, ErrorCode)>,
+    ) -> bool {
+        // A deleted or offline partition has its own code.
+        let answer = match self.online_partition(append.partition.topic_partition()) {
+            Ok(_) => append.partition.acknowledged(append.required_offset),
+            Err(code) => Some(Err(code)),
+        };
+        match answer {
+            None => true,
+            Some(Ok(())) => false,
+            Some(Err(code)) => {
+                failures.push((append.at, code));
+                false
+            }
+        }
+    }
+}
+
+/// Whether Kafka tells the log start offset beside this error.
+fn tells_log_start(code: ErrorCode) -> bool {
+    !matches!(
+        code,
+        ErrorCode::UnknownTopicOrPartition
+            | ErrorCode::NotLeaderOrFollower
+            | ErrorCode::MessageTooLarge
+            | ErrorCode::RecordListTooLarge
+            | ErrorCode::CorruptMessage
+            | ErrorCode::KafkaStorageError
+    )
+}

@@ -1,0 +1,388 @@
+//! Reading for Fetch: many partitions within limits, at once or after a wait
+//! (`ReplicaManager.fetchMessages`, `DelayedFetch`).
+//!
+//! A read answers a stretch of a segment file, not bytes. A request that has to wait keeps what it
+//! found, is told which partitions changed, and reads only those again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::manager::{Isolation, ReplicaManager};
+use super::partition::{Offsets, Partition};
+use super::session::Wanted;
+use super::state::FollowerFetch;
+use crate::error::{ErrorCode, KafkaCode};
+use crate::log::{AbortedTransaction, EpochEndOffset, FileRegion, Log, ReadRequest};
+use crate::purgatory::{Registration, Waiter};
+use crate::types::{BrokerId, Offset, TopicPartition, Uuid};
+
+/// What a Fetch request says for all its partitions.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchParams {
+    /// −1: a consumer; −2: a debugger, which any replica answers up to its LEO.
+    pub replica_id: BrokerId,
+    pub max_wait: Duration,
+    /// Bytes.
+    pub min_bytes: u64,
+    /// Bytes, over all partitions.
+    pub max_bytes: usize,
+    /// Fetch v0–2: never more than the limits, though a batch be cut. Later versions get the first
+    /// batch whole (KIP-74).
+    pub has_hard_limit: bool,
+    pub isolation: Isolation,
+    /// Followers, and consumers before Fetch v11, read from the leader only.
+    pub only_leader: bool,
+}
+
+impl FetchParams {
+    fn is_from_follower(&self) -> bool {
+        self.replica_id >= 0
+    }
+}
+
+/// One partition to read.
+#[derive(Debug, Clone)]
+pub struct ToFetch {
+    pub partition: TopicPartition,
+    /// As the fetcher knows it; `None` when it uses names.
+    pub topic_id: Option<Uuid>,
+    pub wanted: Wanted,
+}
+
+/// What was read of one partition.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    pub error: ErrorCode,
+    /// −1 beside an error, as the other offsets.
+    pub high_watermark: Offset,
+    pub last_stable_offset: Offset,
+    pub log_start_offset: Offset,
+    pub region: Option<FileRegion>,
+    /// `None` unless read_committed.
+    pub aborted: Option<Vec<AbortedTransaction>>,
+    pub diverging_epoch: Option<EpochEndOffset>,
+}
+
+impl Fetched {
+    pub fn failed(error: ErrorCode) -> Self {
+        Self {
+            error,
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            region: None,
+            aborted: None,
+            diverging_epoch: None,
+        }
+    }
+
+    /// Bytes of records.
+    pub fn len(&self) -> usize {
+        self.region.as_ref().map_or(0, |region| region.len)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.region.is_none()
+    }
+
+    fn ends_the_wait(&self) -> bool {
+        self.error != ErrorCode::None || self.diverging_epoch.is_some()
+    }
+}
+
+/// A partition with what was last read of it.
+struct Reading {
+    to_fetch: ToFetch,
+    /// What it was read from; `None` after an error.
+    source: Option<Source>,
+    fetched: Fetched,
+}
+
+struct Source {
+    partition: Arc<Partition>,
+    log: Arc<Log>,
+    /// Of the partition, before the read.
+    generation: u64,
+    /// End of what may be read, before the read.
+    bound: Offset,
+}
+
+/// What is left of a request's limits.
+struct Budget {
+    bytes: usize,
+    /// The first batch found is returned whole.
+    takes_first_whole: bool,
+}
+
+impl ReplicaManager {
+    /// Reads all partitions in order; when that is not enough (contract §4.4), waits for more.
+    /// The answers are in the order of `partitions`, which hold each partition at most once.
+    pub async fn fetch(&self, params: &FetchParams, partitions: Vec<ToFetch>) -> Vec<Fetched> {
+        let deadline = Instant::now() + params.max_wait;
+        let mut readings = self.read_all(params, partitions);
+        let is_enough = params.max_wait.is_zero()
+            || readings.is_empty()
+            || readings.iter().any(|reading| reading.fetched.ends_the_wait())
+            || total(&readings) >= params.min_bytes;
+        if !is_enough {
+            self.wait_for_more(params, &mut readings, deadline).await;
+        }
+        readings
+            .into_iter()
+            .map(|reading| reading.fetched)
+            .collect()
+    }
+
+    fn read_all(&self, params: &FetchParams, partitions: Vec<ToFetch>) -> Vec<Reading> {
+        let mut budget = params.budget();
+        partitions
+            .into_iter()
+            .map(|to_fetch| {
+                let reading = self.read(params, to_fetch, &budget, true);
+                budget.take(reading.fetched.len());
+                reading
+            })
+            .collect()
+    }
+
+    async fn wait_for_more(
+        &self,
+        params: &FetchParams,
+        readings: &mut [Reading],
+        deadline: Instant,
+    ) {
+        let waiter = Waiter::new(readings.len(), params.min_bytes);
+        let registrations: Vec<Registration> = readings
+            .iter()
+            .enumerate()
+            .filter_map(|(key, reading)| {
+                let waiting = &reading.source.as_ref()?.partition.waiting;
+                let watchers = match params.isolation {
+                    Isolation::LogEnd => &waiting.log_end,
+                    Isolation::HighWatermark | Isolation::TxnCommitted => &waiting.committed,
+                };
+                Some(watchers.register(&waiter, key))
+            })
+            .collect();
+        let mut is_changed: Vec<bool> = readings
+            .iter()
+            .map(|reading| reading.is_outdated(params.isolation))
+            .collect();
+        let mut changed: Vec<usize> = (0..readings.len()).filter(|&key| is_changed[key]).collect();
+        // Bytes by partition that could be answered, each by itself.
+        let mut available: Vec<u64> = readings
+            .iter()
+            .map(|reading| reading.fetched.len() as u64)
+            .collect();
+        // Data of an older segment is not joined by what is appended: there is no use in waiting.
+        let mut is_done = readings.iter().any(Reading::is_behind);
+        while !is_done {
+            for key in changed {
+                is_changed[key] = true;
+                let reading = &mut readings[key];
+                self.read_again(params, reading, &params.budget());
+                available[key] = reading.fetched.len() as u64;
+                is_done |= reading.fetched.ends_the_wait() || reading.is_behind();
+            }
+            let sum: u64 = available.iter().sum();
+            if is_done || sum >= params.min_bytes {
+                break;
+            }
+            is_done = !waiter.wait(params.min_bytes - sum, deadline).await;
+            changed = waiter.take_changed();
+            for &key in &changed {
+                is_changed[key] = true;
+            }
+        }
+        drop(registrations);
+        // Once more in order, now that the limits apply to all of them together.
+        let mut budget = params.budget();
+        for (reading, is_changed) in readings.iter_mut().zip(is_changed) {
+            if is_changed || !reading.fetched.is_empty() {
+                self.read_again(params, reading, &budget);
+            } else {
+                reading.refresh_offsets();
+            }
+            budget.take(reading.fetched.len());
+        }
+    }
+
+    fn read_again(&self, params: &FetchParams, reading: &mut Reading, budget: &Budget) {
+        let to_fetch = reading.to_fetch.clone();
+        *reading = self.read(params, to_fetch, budget, false);
+    }
+
+    /// Reads one partition. `is_first`: a follower's progress is noted.
+    fn read(
+        &self,
+        params: &FetchParams,
+        to_fetch: ToFetch,
+        budget: &Budget,
+        is_first: bool,
+    ) -> Reading {
+        match self.try_read(params, &to_fetch, budget, is_first) {
+            Ok((source, fetched)) => Reading {
+                to_fetch,
+                source: Some(source),
+                fetched,
+            },
+            Err(code) => Reading {
+                to_fetch,
+                source: None,
+                fetched: Fetched::failed(code),
+            },
+        }
+    }
+
+    fn try_read(
+        &self,
+        params: &FetchParams,
+        to_fetch: &ToFetch,
+        budget: &Budget,
+        is_first: bool,
+    ) -> Result<(Source, Fetched), ErrorCode> {
+        let wanted = &to_fetch.wanted;
+        let partition = self.online_partition(&to_fetch.partition)?;
+        let generation = partition.generation();
+        if let Some(asked) = to_fetch.topic_id
+            && partition.topic_id().is_some_and(|ours| ours != asked)
+        {
+            return Err(ErrorCode::InconsistentTopicId);
+        }
+        let log = partition.log_for(wanted.current_leader_epoch, params.only_leader)?;
+        if params.is_from_follower() {
+            partition.check_follower(params.replica_id, wanted.current_leader_epoch)?;
+        }
+        let offsets = Offsets::of(&log);
+        let bound = offsets.bound(params.isolation);
+        let mut fetched = Fetched {
+            error: ErrorCode::None,
+            high_watermark: offsets.high_watermark,
+            last_stable_offset: offsets.last_stable,
+            log_start_offset: offsets.log_start,
+            region: None,
+            aborted: None,
+            diverging_epoch: None,
+        };
+        fetched.diverging_epoch = diverging_epoch(&log, wanted, offsets)?;
+        if fetched.diverging_epoch.is_none() {
+            let limit = usize::try_from(wanted.max_bytes).unwrap_or(0);
+            let read = log
+                .read(ReadRequest {
+                    offset: wanted.fetch_offset,
+                    max_bytes: limit.min(budget.bytes),
+                    upper_bound: bound,
+                    min_one_message: budget.takes_first_whole,
+                    with_aborted: params.isolation == Isolation::TxnCommitted,
+                })
+                .map_err(|error| error.code())?;
+            fetched.aborted = read.aborted;
+            // From v3 on a consumer makes progress without a cut batch.
+            if params.has_hard_limit || !read.first_batch_incomplete {
+                fetched.region = read.region;
+            }
+            if is_first && params.is_from_follower() {
+                partition.on_follower_fetch(
+                    params.replica_id,
+                    FollowerFetch {
+                        fetch_offset: wanted.fetch_offset,
+                        log_start_offset: wanted.log_start_offset,
+                        leader_end_offset: offsets.log_end,
+                        now: self.clock().now(),
+                    },
+                    self.config().load().replica_lag_time_max_ms(),
+                );
+            }
+        }
+        let source = Source {
+            partition,
+            log,
+            generation,
+            bound,
+        };
+        Ok((source, fetched))
+    }
+}
+
+impl FetchParams {
+    fn budget(&self) -> Budget {
+        Budget {
+            bytes: self.max_bytes,
+            takes_first_whole: !self.has_hard_limit,
+        }
+    }
+}
+
+impl Budget {
+    fn take(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.takes_first_whole = false;
+        }
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+impl Offsets {
+    fn bound(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::LogEnd => self.log_end,
+            Isolation::HighWatermark => self.high_watermark,
+            Isolation::TxnCommitted => self.last_stable,
+        }
+    }
+}
+
+impl Reading {
+    /// Whether something changed since the read, which a signal may have told nobody of.
+    fn is_outdated(&self, isolation: Isolation) -> bool {
+        self.source.as_ref().is_some_and(|source| {
+            source.generation != source.partition.generation()
+                || source.bound != Offsets::of(&source.log).bound(isolation)
+        })
+    }
+
+    /// There is data, and newer data is in a later segment, which a read does not reach.
+    fn is_behind(&self) -> bool {
+        !self.fetched.is_empty()
+            && self.source.as_ref().is_some_and(|source| {
+                let active = source.log.active_segment_base_offset();
+                self.to_fetch.wanted.fetch_offset < active && active < source.bound
+            })
+    }
+
+    /// Nothing new to read; the offsets may have moved all the same.
+    fn refresh_offsets(&mut self) {
+        if let Some(source) = &self.source {
+            let offsets = Offsets::of(&source.log);
+            self.fetched.high_watermark = offsets.high_watermark;
+            self.fetched.last_stable_offset = offsets.last_stable;
+            self.fetched.log_start_offset = offsets.log_start;
+        }
+    }
+}
+
+fn total(readings: &[Reading]) -> u64 {
+    readings
+        .iter()
+        .map(|reading| reading.fetched.len() as u64)
+        .sum()
+}
+
+/// Where the fetcher's log parts from ours, if it does (contract §4.2).
+fn diverging_epoch(
+    log: &Log,
+    wanted: &Wanted,
+    offsets: Offsets,
+) -> Result<Option<EpochEndOffset>, ErrorCode> {
+    let Some(last_fetched) = wanted.last_fetched_epoch else {
+        return Ok(None);
+    };
+    let end = log.end_offset_for_epoch(last_fetched);
+    if end.end_offset == -1 || end.epoch == -1 || wanted.fetch_offset < offsets.log_start {
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
+    let is_diverging = end.epoch < last_fetched || end.end_offset < wanted.fetch_offset;
+    Ok(is_diverging.then_some(end))
+}

@@ -1,0 +1,478 @@
+//! What this broker knows about one partition it replicates: leader or follower, epochs, ISR, and
+//! from these the high watermark. [core]
+//!
+//! Invariants:
+//! 1. Leader epoch and partition epoch only grow.
+//! 2. The high watermark candidate is never above the LEO of this replica, nor above that of a
+//!    member of the ISR, nor above that of a follower that is about to join it.
+//! 3. While the ISR is smaller than the effective `min.insync.replicas`, the high watermark stands.
+//!
+//! Source: `Partition.scala` (makeLeader, makeFollower, maybeIncrementLeaderHW,
+//! checkEnoughReplicasReachOffset), `Replica.scala`.
+
+use std::collections::BTreeMap;
+
+use crate::error::ErrorCode;
+use crate::types::{BrokerId, LeaderEpoch, Millis, Offset};
+
+/// What the controller decided about a partition (one entry of a LeaderAndIsr request).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    pub controller_epoch: i32,
+    pub leader: BrokerId,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: i32,
+    pub isr: Vec<BrokerId>,
+    pub replicas: Vec<BrokerId>,
+    pub adding_replicas: Vec<BrokerId>,
+    pub removing_replicas: Vec<BrokerId>,
+}
+
+/// What the leader knows about another replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Follower {
+    /// −1: has not fetched since we lead.
+    log_end_offset: Offset,
+    /// −1: unknown.
+    log_start_offset: Offset,
+    last_caught_up_ms: Millis,
+    last_fetch_ms: Millis,
+    last_fetch_leader_end: Offset,
+}
+
+/// A fetch of a follower, as the leader notes it.
+#[derive(Debug, Clone, Copy)]
+pub struct FollowerFetch {
+    /// The follower's LEO: the offset it asks for.
+    pub fetch_offset: Offset,
+    pub log_start_offset: Offset,
+    /// LEO of this replica before the read.
+    pub leader_end_offset: Offset,
+    pub now: Millis,
+}
+
+/// One partition's replication state on this broker.
+#[derive(Debug)]
+pub struct State {
+    local: BrokerId,
+    controller_epoch: i32,
+    leader: Option<BrokerId>,
+    /// −1 before the first decision.
+    leader_epoch: LeaderEpoch,
+    /// −1 before the first decision.
+    partition_epoch: i32,
+    /// LEO when this broker became leader in `leader_epoch`.
+    leader_epoch_start: Option<Offset>,
+    assigned: Vec<BrokerId>,
+    adding: Vec<BrokerId>,
+    removing: Vec<BrokerId>,
+    /// Empty on a follower.
+    isr: Vec<BrokerId>,
+    /// The other replicas; empty on a follower.
+    followers: BTreeMap<BrokerId, Follower>,
+}
+
+impl State {
+    /// Of a partition of which nothing is known yet, on broker `local`.
+    pub fn new(local: BrokerId) -> Self {
+        Self {
+            local,
+            controller_epoch: 0,
+            leader: None,
+            leader_epoch: -1,
+            partition_epoch: -1,
+            leader_epoch_start: None,
+            assigned: Vec::new(),
+            adding: Vec::new(),
+            removing: Vec::new(),
+            isr: Vec::new(),
+            followers: BTreeMap::new(),
+        }
+    }
+
+    /// Whether `decision` is older than what is known; it is then ignored.
+    pub fn is_outdated(&self, decision: &Decision) -> bool {
+        decision.partition_epoch < self.partition_epoch
+    }
+
+    /// This broker leads from `log_end_offset` on. Returns whether it did not lead before.
+    pub fn become_leader(
+        &mut self,
+        decision: Decision,
+        log_end_offset: Offset,
+        now: Millis,
+    ) -> bool {
+        let was_leader = self.is_leader();
+        let is_new_epoch = decision.leader_epoch > self.leader_epoch;
+        self.isr = decision.isr;
+        self.followers
+            .retain(|id, _| decision.replicas.contains(id));
+        for &id in decision.replicas.iter().filter(|&&id| id != self.local) {
+            self.followers.entry(id).or_insert(Follower {
+                log_end_offset: -1,
+                log_start_offset: -1,
+                last_caught_up_ms: 0,
+                last_fetch_ms: 0,
+                last_fetch_leader_end: 0,
+            });
+        }
+        if is_new_epoch {
+            for (id, follower) in &mut self.followers {
+                let in_sync = self.isr.contains(id);
+                if !was_leader {
+                    follower.log_end_offset = -1;
+                    follower.log_start_offset = -1;
+                }
+                follower.last_caught_up_ms = if in_sync { now } else { 0 };
+                follower.last_fetch_ms = if in_sync { now } else { 0 };
+                follower.last_fetch_leader_end = if in_sync { log_end_offset } else { 0 };
+            }
+            self.leader_epoch = decision.leader_epoch;
+            self.leader_epoch_start = Some(log_end_offset);
+        }
+        self.controller_epoch = decision.controller_epoch;
+        self.leader = Some(self.local);
+        self.partition_epoch = decision.partition_epoch;
+        self.assigned = decision.replicas;
+        self.adding = decision.adding_replicas;
+        self.removing = decision.removing_replicas;
+        !was_leader
+    }
+
+    /// Another broker leads. Returns whether the leader epoch is a new one.
+    pub fn become_follower(&mut self, decision: Decision) -> bool {
+        let is_new_epoch = decision.leader_epoch > self.leader_epoch;
+        self.controller_epoch = decision.controller_epoch;
+        self.leader = Some(decision.leader);
+        self.leader_epoch = decision.leader_epoch;
+        self.leader_epoch_start = None;
+        self.partition_epoch = decision.partition_epoch;
+        self.assigned = decision.replicas;
+        self.adding = decision.adding_replicas;
+        self.removing = decision.removing_replicas;
+        self.isr.clear();
+        self.followers.clear();
+        is_new_epoch
+    }
+
+    /// The id of this broker.
+    pub fn local(&self) -> BrokerId {
+        self.local
+    }
+
+    pub fn is_leader(&self) -> bool {
+        self.leader == Some(self.local)
+    }
+
+    pub fn leader(&self) -> Option<BrokerId> {
+        self.leader
+    }
+
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    pub fn partition_epoch(&self) -> i32 {
+        self.partition_epoch
+    }
+
+    pub fn controller_epoch(&self) -> i32 {
+        self.controller_epoch
+    }
+
+    /// LEO at which this broker's leadership began; `None` on a follower.
+    pub fn leader_epoch_start(&self) -> Option<Offset> {
+        self.leader_epoch_start
+    }
+
+    pub fn isr(&self) -> &[BrokerId] {
+        &self.isr
+    }
+
+    pub fn assigned(&self) -> &[BrokerId] {
+        &self.assigned
+    }
+
+    /// Compares the epoch a client believes in with ours.
+    pub fn check_leader_epoch(&self, current: Option<LeaderEpoch>) -> Result<(), ErrorCode> {
+        match current {
+            Some(epoch) if epoch < self.leader_epoch => Err(ErrorCode::FencedLeaderEpoch),
+            Some(epoch) if epoch > self.leader_epoch => Err(ErrorCode::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
+
+    /// `min.insync.replicas`, but not more than there are replicas.
+    pub fn effective_min_isr(&self, min_insync_replicas: i32) -> usize {
+        usize::try_from(min_insync_replicas)
+            .unwrap_or(0)
+            .min(self.followers.len() + 1)
+    }
+
+    /// Whether an append with acks=all may be made at all.
+    pub fn has_min_isr(&self, min_insync_replicas: i32) -> bool {
+        self.isr.len() >= self.effective_min_isr(min_insync_replicas)
+    }
+
+    /// How far the high watermark may go; `None` when it must stand (3).
+    pub fn high_watermark_candidate(
+        &self,
+        log_end_offset: Offset,
+        min_insync_replicas: i32,
+        lag_time_max_ms: Millis,
+        now: Millis,
+    ) -> Option<Offset> {
+        if self.followers.is_empty() {
+            return Some(log_end_offset);
+        }
+        if !self.has_min_isr(min_insync_replicas) {
+            return None;
+        }
+        let candidate = self
+            .followers
+            .iter()
+            .filter(|(id, follower)| {
+                let is_caught_up = follower.log_end_offset == log_end_offset
+                    || now - follower.last_caught_up_ms <= lag_time_max_ms;
+                self.isr.contains(id) || is_caught_up
+            })
+            .map(|(_, follower)| follower.log_end_offset)
+            .fold(log_end_offset, Offset::min);
+        (candidate >= 0).then_some(candidate)
+    }
+
+    /// Whether an acks=all append up to `required_offset` (exclusive) is done, and how.
+    pub fn acknowledged(
+        &self,
+        required_offset: Offset,
+        high_watermark: Offset,
+        min_insync_replicas: i32,
+    ) -> Option<Result<(), ErrorCode>> {
+        if !self.is_leader() {
+            return Some(Err(ErrorCode::NotLeaderOrFollower));
+        }
+        if high_watermark < required_offset {
+            return None;
+        }
+        Some(if self.has_min_isr(min_insync_replicas) {
+            Ok(())
+        } else {
+            Err(ErrorCode::NotEnoughReplicasAfterAppend)
+        })
+    }
+
+    /// The smallest log start offset of the replicas that live: DeleteRecords is done up to there.
+    pub fn low_watermark(
+        &self,
+        log_start_offset: Offset,
+        is_alive: impl Fn(BrokerId) -> bool,
+    ) -> Offset {
+        self.followers
+            .iter()
+            .filter(|(id, _)| is_alive(**id))
+            .map(|(_, follower)| follower.log_start_offset)
+            .fold(log_start_offset, Offset::min)
+    }
+
+    /// Whether `replica` may fetch as a follower; the code as of contract §4.2.
+    pub fn check_follower(
+        &self,
+        replica: BrokerId,
+        current_leader_epoch: Option<LeaderEpoch>,
+    ) -> Result<(), ErrorCode> {
+        if self.followers.contains_key(&replica) {
+            Ok(())
+        } else if current_leader_epoch.is_some() {
+            Err(ErrorCode::UnknownLeaderEpoch)
+        } else {
+            Err(ErrorCode::NotLeaderOrFollower)
+        }
+    }
+
+    /// Notes how far a follower has come.
+    pub fn on_follower_fetch(&mut self, replica: BrokerId, fetch: FollowerFetch) {
+        let Some(follower) = self.followers.get_mut(&replica) else {
+            return;
+        };
+        if fetch.fetch_offset >= fetch.leader_end_offset {
+            follower.last_caught_up_ms = follower.last_caught_up_ms.max(fetch.now);
+        } else if fetch.fetch_offset >= follower.last_fetch_leader_end {
+            follower.last_caught_up_ms = follower.last_caught_up_ms.max(follower.last_fetch_ms);
+        }
+        follower.log_start_offset = fetch.log_start_offset;
+        follower.log_end_offset = fetch.fetch_offset;
+        follower.last_fetch_leader_end = follower.last_fetch_leader_end.max(fetch.leader_end_offset);
+        follower.last_fetch_ms = fetch.now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAG: Millis = 30_000;
+
+    fn decision(leader: BrokerId, epoch: LeaderEpoch, isr: &[BrokerId]) -> Decision {
+        Decision {
+            controller_epoch: 1,
+            leader,
+            leader_epoch: epoch,
+            partition_epoch: epoch,
+            isr: isr.to_vec(),
+            replicas: vec![1, 2, 3],
+            adding_replicas: Vec::new(),
+            removing_replicas: Vec::new(),
+        }
+    }
+
+    fn leader(isr: &[BrokerId]) -> State {
+        let mut state = State::new(1);
+        assert!(state.become_leader(decision(1, 5, isr), 100, 1_000_000));
+        state
+    }
+
+    fn fetched(state: &mut State, replica: BrokerId, offset: Offset, now: Millis) {
+        state.on_follower_fetch(
+            replica,
+            FollowerFetch {
+                fetch_offset: offset,
+                log_start_offset: 0,
+                leader_end_offset: 120,
+                now,
+            },
+        );
+    }
+
+    #[test]
+    fn a_single_replica_has_its_log_end_as_high_watermark() {
+        let mut state = State::new(1);
+        let only = Decision {
+            isr: vec![1],
+            replicas: vec![1],
+            ..decision(1, 0, &[])
+        };
+        state.become_leader(only, 7, 0);
+        // min.insync.replicas above the number of replicas counts as that number.
+        assert_eq!(state.high_watermark_candidate(9, 3, LAG, 0), Some(9));
+        assert_eq!(state.effective_min_isr(3), 1);
+        assert_eq!(state.acknowledged(9, 9, 3), Some(Ok(())));
+    }
+
+    #[test]
+    fn high_watermark_is_the_least_end_of_the_isr() {
+        let now = 1_000_000 + LAG + 1;
+        for (isr, ends, min_isr, expect) in [
+            // Nothing is known of a member yet: stand still.
+            (&[1, 2, 3][..], &[(2, 110)][..], 1, None),
+            (&[1, 2, 3], &[(2, 110), (3, 105)], 1, Some(105)),
+            (&[1, 2, 3], &[(2, 120), (3, 120)], 1, Some(120)),
+            // Out of the ISR and behind: not waited for.
+            (&[1, 2], &[(2, 110), (3, 50)], 1, Some(110)),
+            (&[1], &[], 1, Some(120)),
+            // Below min ISR (keeps 3).
+            (&[1], &[], 2, None),
+        ] {
+            let mut state = leader(isr);
+            for &(replica, end) in ends {
+                fetched(&mut state, replica, end, 1_000_000);
+            }
+            assert_eq!(
+                state.high_watermark_candidate(120, min_isr, LAG, now),
+                expect,
+                "isr {isr:?} ends {ends:?} min {min_isr}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_follower_about_to_join_the_isr_holds_the_high_watermark() {
+        let mut state = leader(&[1, 2]);
+        fetched(&mut state, 2, 120, 2_000_000);
+        // It had reached the leader's end as of its previous fetch.
+        fetched(&mut state, 3, 120, 2_000_000);
+        fetched(&mut state, 3, 119, 2_000_001);
+        assert_eq!(
+            state.high_watermark_candidate(125, 1, LAG, 2_000_002),
+            Some(119)
+        );
+    }
+
+    #[test]
+    fn epochs_are_compared_only_when_given() {
+        let state = leader(&[1]);
+        assert_eq!(state.check_leader_epoch(None), Ok(()));
+        assert_eq!(state.check_leader_epoch(Some(5)), Ok(()));
+        assert_eq!(
+            state.check_leader_epoch(Some(4)),
+            Err(ErrorCode::FencedLeaderEpoch)
+        );
+        assert_eq!(
+            state.check_leader_epoch(Some(6)),
+            Err(ErrorCode::UnknownLeaderEpoch)
+        );
+    }
+
+    #[test]
+    fn an_older_partition_epoch_is_outdated_and_the_same_is_not() {
+        let state = leader(&[1]);
+        assert!(state.is_outdated(&decision(1, 4, &[1])));
+        assert!(!state.is_outdated(&decision(1, 5, &[1])));
+    }
+
+    #[test]
+    fn only_a_new_epoch_moves_the_start_of_the_leader_epoch() {
+        let mut state = leader(&[1]);
+        assert_eq!(state.leader_epoch_start(), Some(100));
+        assert!(!state.become_leader(decision(1, 5, &[1, 2]), 150, 0));
+        assert_eq!(state.leader_epoch_start(), Some(100));
+        assert!(!state.become_leader(decision(1, 6, &[1, 2]), 160, 0));
+        assert_eq!(state.leader_epoch_start(), Some(160));
+    }
+
+    #[test]
+    fn a_follower_forgets_the_isr_and_acknowledges_nothing() {
+        let mut state = leader(&[1, 2]);
+        assert!(state.become_follower(decision(2, 6, &[1, 2])));
+        assert!(!state.become_follower(decision(2, 6, &[1, 2])));
+        assert!(!state.is_leader());
+        assert_eq!(state.leader_epoch_start(), None);
+        assert_eq!(
+            state.acknowledged(1, 1, 1),
+            Some(Err(ErrorCode::NotLeaderOrFollower))
+        );
+    }
+
+    #[test]
+    fn acknowledgement_needs_the_high_watermark_and_then_enough_replicas() {
+        let state = leader(&[1]);
+        assert_eq!(state.acknowledged(101, 100, 1), None);
+        assert_eq!(state.acknowledged(101, 101, 1), Some(Ok(())));
+        assert_eq!(
+            state.acknowledged(101, 101, 2),
+            Some(Err(ErrorCode::NotEnoughReplicasAfterAppend))
+        );
+    }
+
+    #[test]
+    fn low_watermark_waits_for_replicas_that_live() {
+        let mut state = leader(&[1, 2]);
+        assert_eq!(state.low_watermark(50, |_| true), -1);
+        assert_eq!(state.low_watermark(50, |_| false), 50);
+        fetched(&mut state, 2, 110, 0);
+        assert_eq!(state.low_watermark(50, |id| id == 2), 0);
+    }
+
+    #[test]
+    fn a_stranger_may_not_fetch_as_a_follower() {
+        let state = leader(&[1]);
+        assert_eq!(state.check_follower(2, Some(5)), Ok(()));
+        assert_eq!(
+            state.check_follower(9, Some(5)),
+            Err(ErrorCode::UnknownLeaderEpoch)
+        );
+        assert_eq!(
+            state.check_follower(9, None),
+            Err(ErrorCode::NotLeaderOrFollower)
+        );
+    }
+}
