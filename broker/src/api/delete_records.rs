@@ -1,6 +1,10 @@
 //! DeleteRecords (key 21), v0–2: raises log start offsets. v2 flexible. Answered when the low
 //! watermark has passed, or after the timeout with REQUEST_TIMED_OUT.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
+use indexmap::IndexMap;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
@@ -8,39 +12,52 @@ use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 
 use super::context::Context;
 use crate::error::ErrorCode;
-use crate::types::{TopicPartition, is_internal_topic};
+use crate::types::{Offset, TopicName, TopicPartition};
 
 pub async fn handle(cx: &Context, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let image = cx.rooms.cluster.image();
-    let timeout_ms = i64::from(request.timeout_ms);
-    let mut topics = Vec::with_capacity(request.topics.len());
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let mut wanted: IndexMap<TopicPartition, Offset> = IndexMap::new();
     for topic in &request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        let name = TopicName::new(topic.name.0.as_str());
         for asked in &topic.partitions {
-            let partition = TopicPartition::new(topic.name.0.as_str(), asked.partition_index);
-            let deleted = if is_internal_topic(&partition.topic) {
-                Err(ErrorCode::InvalidTopicException)
-            } else if !image.contains(&partition) {
-                Err(ErrorCode::UnknownTopicOrPartition)
-            } else {
-                cx.rooms
-                    .replicas
-                    .delete_records(&partition, asked.offset, timeout_ms)
-                    .await
-            };
-            partitions.push(match deleted {
-                Ok(low_watermark) => DeleteRecordsPartitionResult::default()
-                    .with_partition_index(asked.partition_index)
-                    .with_low_watermark(low_watermark),
-                Err(code) => failed(asked.partition_index, code),
-            });
+            let partition = TopicPartition::new(name.clone(), asked.partition_index);
+            if image.contains(&partition) {
+                wanted.insert(partition, asked.offset);
+            }
         }
-        topics.push(
+    }
+    let (partitions, offsets): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+    let deleted = cx
+        .rooms
+        .replicas
+        .delete_records(partitions.iter().cloned().zip(offsets).collect(), timeout)
+        .await;
+    let deleted: HashMap<_, _> = partitions.into_iter().zip(deleted).collect();
+    let topics = request
+        .topics
+        .iter()
+        .map(|topic| {
+            let name = TopicName::new(topic.name.0.as_str());
+            let partitions = topic
+                .partitions
+                .iter()
+                .map(|asked| {
+                    let partition = TopicPartition::new(name.clone(), asked.partition_index);
+                    match deleted.get(&partition) {
+                        None => failed(asked.partition_index, ErrorCode::UnknownTopicOrPartition),
+                        Some(Err(code)) => failed(asked.partition_index, *code),
+                        Some(Ok(low_watermark)) => DeleteRecordsPartitionResult::default()
+                            .with_partition_index(asked.partition_index)
+                            .with_low_watermark(*low_watermark),
+                    }
+                })
+                .collect();
             DeleteRecordsTopicResult::default()
                 .with_name(topic.name.clone())
-                .with_partitions(partitions),
-        );
-    }
+                .with_partitions(partitions)
+        })
+        .collect();
     DeleteRecordsResponse::default().with_topics(topics)
 }
 

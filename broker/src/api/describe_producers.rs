@@ -35,7 +35,7 @@ pub async fn handle(cx: &Context, request: DescribeProducersRequest) -> Describe
                 .partition_indexes
                 .iter()
                 .map(|index| match &unknown {
-                    Some((code, message)) => failed(*index, *code, message),
+                    Some((code, message)) => failed(*index, *code, Some(message)),
                     None => producers(cx, name, *index),
                 })
                 .collect();
@@ -54,7 +54,8 @@ fn producers(cx: &Context, topic: &str, index: i32) -> PartitionResponse {
         .leader_log(&TopicPartition::new(topic, index), None)
     {
         Ok(log) => log,
-        Err(code) => return failed(index, code, code.message()),
+        // Kafka sends the code alone here.
+        Err(code) => return failed(index, code, None),
     };
     let active = log
         .active_producers()
@@ -74,11 +75,11 @@ fn producers(cx: &Context, topic: &str, index: i32) -> PartitionResponse {
         .with_active_producers(active)
 }
 
-fn failed(index: i32, code: ErrorCode, message: &str) -> PartitionResponse {
+fn failed(index: i32, code: ErrorCode, message: Option<&str>) -> PartitionResponse {
     PartitionResponse::default()
         .with_partition_index(index)
         .with_error_code(code.value())
-        .with_error_message(Some(StrBytes::from_string(message.to_owned())))
+        .with_error_message(message.map(|text| StrBytes::from_string(text.to_owned())))
 }
 
 pub fn refuse(request: &DescribeProducersRequest, code: ErrorCode) -> DescribeProducersResponse {
@@ -92,7 +93,7 @@ pub fn refuse(request: &DescribeProducersRequest, code: ErrorCode) -> DescribePr
                     topic
                         .partition_indexes
                         .iter()
-                        .map(|index| failed(*index, code, code.message()))
+                        .map(|index| failed(*index, code, Some(code.message())))
                         .collect(),
                 )
         })

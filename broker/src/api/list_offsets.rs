@@ -12,17 +12,14 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
 use super::context::Context;
-use crate::error::{ErrorCode, KafkaCode};
-use crate::log::{Log, TimestampOffset};
-use crate::types::{LeaderEpoch, Millis, Offset, TopicPartition};
-
-const LATEST: Millis = -1;
-const EARLIEST: Millis = -2;
-const MAX_TIMESTAMP: Millis = -3;
-const EARLIEST_LOCAL: Millis = -4;
-const LATEST_TIERED: Millis = -5;
+use crate::error::ErrorCode;
+use crate::replica::manager::Isolation;
+use crate::replica::offsets::{EARLIEST, EARLIEST_LOCAL, LATEST, LATEST_TIERED, MAX_TIMESTAMP};
+use crate::types::TopicPartition;
 
 const CONSUMER: i32 = -1;
+/// Asks any replica, and sees everything.
+const DEBUGGER: i32 = -2;
 const READ_COMMITTED: i8 = 1;
 
 pub async fn handle(cx: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
@@ -101,34 +98,19 @@ fn legacy(
     if asked.timestamp < EARLIEST {
         return failed(index, ErrorCode::UnsupportedVersion);
     }
-    let log = match cx.rooms.replicas.leader_log(partition, None) {
-        Ok(log) => log,
-        Err(code) => return failed(index, code),
-    };
-    let max = usize::try_from(asked.max_num_offsets).unwrap_or(0);
-    let offsets = log.legacy_offsets_before(asked.timestamp, max);
-    let offsets = if request.replica_id.0 == CONSUMER {
-        not_beyond(offsets, log.high_watermark())
-    } else {
-        offsets
-    };
-    ListOffsetsPartitionResponse::default()
-        .with_partition_index(index)
-        .with_old_style_offsets(offsets)
-}
-
-/// A consumer sees nothing beyond the high watermark: what lies there is replaced by it.
-fn not_beyond(offsets: Vec<Offset>, high_watermark: Offset) -> Vec<Offset> {
-    if offsets.iter().all(|offset| *offset <= high_watermark) {
-        return offsets;
+    let offsets = cx.rooms.replicas.legacy_offsets(
+        partition,
+        asked.timestamp,
+        usize::try_from(asked.max_num_offsets).unwrap_or(0),
+        request.replica_id.0 == CONSUMER,
+        request.replica_id.0 != DEBUGGER,
+    );
+    match offsets {
+        Ok(offsets) => ListOffsetsPartitionResponse::default()
+            .with_partition_index(index)
+            .with_old_style_offsets(offsets),
+        Err(code) => failed(index, code),
     }
-    std::iter::once(high_watermark)
-        .chain(
-            offsets
-                .into_iter()
-                .filter(|offset| *offset < high_watermark),
-        )
-        .collect()
 }
 
 fn by_time(
@@ -149,22 +131,19 @@ fn by_time(
         return failed(index, ErrorCode::UnsupportedVersion);
     }
     let current = (asked.current_leader_epoch >= 0).then_some(asked.current_leader_epoch);
-    let log = match cx.rooms.replicas.leader_log(partition, current) {
-        Ok(log) => log,
-        Err(code) => return failed(index, code),
+    let isolation = match (request.replica_id.0, request.isolation_level) {
+        (CONSUMER, READ_COMMITTED) => Some(Isolation::TxnCommitted),
+        (CONSUMER, _) => Some(Isolation::HighWatermark),
+        _ => None,
     };
-    let bound = match (request.replica_id.0, request.isolation_level) {
-        (CONSUMER, READ_COMMITTED) => log.last_stable_offset(),
-        (CONSUMER, _) => log.high_watermark(),
-        _ => log.log_end_offset(),
-    };
-    let leader_epoch = cx
-        .rooms
-        .cluster
-        .image()
-        .partition(partition)
-        .map(|partition| partition.leader_epoch);
-    match find(&log, asked.timestamp, bound, leader_epoch) {
+    let found = cx.rooms.replicas.offset_for_timestamp(
+        partition,
+        asked.timestamp,
+        isolation,
+        current,
+        request.replica_id.0 != DEBUGGER,
+    );
+    match found {
         Ok(Some(found)) => {
             let answer = ListOffsetsPartitionResponse::default()
                 .with_partition_index(index)
@@ -176,52 +155,10 @@ fn by_time(
             }
         }
         Ok(None) => failed(index, ErrorCode::None),
-        Err(code) => failed(index, code),
-    }
-}
-
-/// `leader_epoch` is the epoch of the leader now, which goes with the end of the log.
-fn find(
-    log: &Log,
-    timestamp: Millis,
-    bound: Offset,
-    leader_epoch: Option<LeaderEpoch>,
-) -> Result<Option<TimestampOffset>, ErrorCode> {
-    let at = |offset, leader_epoch| {
-        Some(TimestampOffset {
-            timestamp: -1,
-            offset,
-            leader_epoch,
-        })
-    };
-    let found = match timestamp {
-        LATEST => return Ok(at(bound, leader_epoch)),
-        EARLIEST | EARLIEST_LOCAL => {
-            let start = log.log_start_offset();
-            let epoch = log
-                .earliest_epoch()
-                .filter(|(_, first)| *first <= start)
-                .map(|(epoch, _)| epoch);
-            return Ok(at(start, epoch));
+        // Older clients do not know the code.
+        Err(ErrorCode::OffsetNotAvailable) if cx.version < 5 => {
+            failed(index, ErrorCode::LeaderNotAvailable)
         }
-        // There is no tiered storage.
-        LATEST_TIERED => return Ok(at(-1, Some(-1))),
-        MAX_TIMESTAMP => log.max_timestamp(),
-        time => log.offset_for_timestamp(time),
-    };
-    let found = found.map_err(|error| error.code())?;
-    Ok(found.filter(|found| found.offset < bound))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn consumers_of_v0_see_the_high_watermark_instead_of_what_lies_beyond() {
-        assert_eq!(not_beyond(vec![9, 5, 0], 9), [9, 5, 0]);
-        assert_eq!(not_beyond(vec![9, 5, 0], 7), [7, 5, 0]);
-        assert_eq!(not_beyond(vec![9, 7, 0], 7), [7, 0]);
-        assert_eq!(not_beyond(vec![], 7), [] as [Offset; 0]);
+        Err(code) => failed(index, code),
     }
 }

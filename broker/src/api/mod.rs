@@ -32,6 +32,8 @@ pub mod describe_groups;
 pub mod describe_log_dirs;
 pub mod describe_producers;
 mod dispatch;
+mod endpoint;
+pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
@@ -45,6 +47,7 @@ pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
+pub mod produce;
 pub mod sync_group;
 
 use kafka_protocol::messages::*;
@@ -140,6 +143,8 @@ macro_rules! call {
 }
 
 apis! {
+    0 Produce 0..=11 produce ProduceRequest produce;
+    1 Fetch 0..=17 fetch FetchRequest inline;
     2 ListOffsets 0..=9 list_offsets ListOffsetsRequest boxed;
     3 Metadata 0..=12 metadata MetadataRequest boxed;
     8 OffsetCommit 0..=9 offset_commit OffsetCommitRequest boxed;

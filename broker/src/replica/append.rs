@@ -248,8 +248,7 @@ impl ReplicaManager {
         while is_open.contains(&true) {
             let is_signalled = waiter.wait(1, deadline).await;
             for key in waiter.take_changed() {
-                is_open[key] =
-                    is_open[key] && self.is_unreplicated(&appends[key], &mut failures);
+                is_open[key] = is_open[key] && self.is_unreplicated(&appends[key], &mut failures);
             }
             if !is_signalled {
                 break;

@@ -124,7 +124,9 @@ impl ReplicaManager {
         let mut readings = self.read_all(params, partitions);
         let is_enough = params.max_wait.is_zero()
             || readings.is_empty()
-            || readings.iter().any(|reading| reading.fetched.ends_the_wait())
+            || readings
+                .iter()
+                .any(|reading| reading.fetched.ends_the_wait())
             || total(&readings) >= params.min_bytes;
         if !is_enough {
             self.wait_for_more(params, &mut readings, deadline).await;

@@ -123,7 +123,10 @@ impl ReplicaManager {
             let checkpointed = checkpoints.get(log.topic_partition()).copied();
             log.reset_high_watermark(checkpointed.unwrap_or(0));
         }
-        let slots = parts.config.load().max_incremental_fetch_session_cache_slots();
+        let slots = parts
+            .config
+            .load()
+            .max_incremental_fetch_session_cache_slots();
         let slots = usize::try_from(slots).unwrap_or(0) / SESSION_SHARDS;
         Arc::new(Self {
             parts,
@@ -392,19 +395,19 @@ impl ReplicaManager {
             if !order.decision.replicas.contains(&self.broker_id()) {
                 return Err(ErrorCode::UnknownTopicOrPartition);
             }
-            self.transition(&partition, order)
-                .inspect_err(|code| {
-                    if *code == ErrorCode::KafkaStorageError {
-                        self.mark_offline(&topic_partition);
-                    }
-                })
+            self.transition(&partition, order).inspect_err(|code| {
+                if *code == ErrorCode::KafkaStorageError {
+                    self.mark_offline(&topic_partition);
+                }
+            })
         } else if epoch == current
             && let Some(topic_id) = order.topic_id
             && log_topic_id.is_none()
         {
             // The controller gives an old topic its id without a new epoch.
             let log = partition.log().ok_or(ErrorCode::NotLeaderOrFollower)?;
-            log.assign_topic_id(topic_id).map_err(|error| error.code())?;
+            log.assign_topic_id(topic_id)
+                .map_err(|error| error.code())?;
             Ok(Transition::None)
         } else if epoch == current
             && order.topic_id.is_none()
@@ -552,7 +555,11 @@ impl ReplicaManager {
                 self.partitions.remove(topic_partition);
                 partition.retire();
                 let topic = &topic_partition.topic;
-                if !self.partitions.iter().any(|entry| entry.key().topic == *topic) {
+                if !self
+                    .partitions
+                    .iter()
+                    .any(|entry| entry.key().topic == *topic)
+                {
                     self.overrides.remove(topic);
                 }
             } else {
@@ -619,7 +626,11 @@ impl ReplicaManager {
 
     /// A log dir failed ([`LogManager::on_dir_failure`]): its partitions go offline, and the
     /// controller is told through the store.
-    pub fn on_log_dir_failure(self: &Arc<Self>, failure: &DirFailure, runtime: &tokio::runtime::Handle) {
+    pub fn on_log_dir_failure(
+        self: &Arc<Self>,
+        failure: &DirFailure,
+        runtime: &tokio::runtime::Handle,
+    ) {
         for partition in &failure.partitions {
             self.mark_offline(partition);
         }
@@ -712,18 +723,6 @@ impl ReplicaManager {
         }
     }
 
-    /// DeleteRecords on the leader: `offset` −1 is the high watermark. Returns the low watermark
-    /// once every live replica has passed it, or REQUEST_TIMED_OUT.
-    pub async fn delete_records(
-        &self,
-        partition: &TopicPartition,
-        offset: Offset,
-        timeout_ms: i64,
-    ) -> Result<Offset, ErrorCode> {
-        let _ = (partition, offset, timeout_ms);
-        todo!()
-    }
-
     /// The offset a client's LATEST means, by isolation.
     pub fn latest_offset(
         &self,
@@ -745,24 +744,25 @@ fn ids(ids: &[kafka_protocol::messages::BrokerId]) -> Vec<BrokerId> {
 
 /// The partitions of a LeaderAndIsr request of any version.
 fn ordered(request: &LeaderAndIsrRequest) -> Vec<Ordered> {
-    let one = |topic: TopicName, topic_id: Option<Uuid>, state: &LeaderAndIsrPartitionState| Ordered {
-        partition: TopicPartition {
-            topic,
-            partition: state.partition_index,
-        },
-        topic_id,
-        is_new: state.is_new,
-        decision: Decision {
-            controller_epoch: state.controller_epoch,
-            leader: state.leader.0,
-            leader_epoch: state.leader_epoch,
-            partition_epoch: state.partition_epoch,
-            isr: ids(&state.isr),
-            replicas: ids(&state.replicas),
-            adding_replicas: ids(&state.adding_replicas),
-            removing_replicas: ids(&state.removing_replicas),
-        },
-    };
+    let one =
+        |topic: TopicName, topic_id: Option<Uuid>, state: &LeaderAndIsrPartitionState| Ordered {
+            partition: TopicPartition {
+                topic,
+                partition: state.partition_index,
+            },
+            topic_id,
+            is_new: state.is_new,
+            decision: Decision {
+                controller_epoch: state.controller_epoch,
+                leader: state.leader.0,
+                leader_epoch: state.leader_epoch,
+                partition_epoch: state.partition_epoch,
+                isr: ids(&state.isr),
+                replicas: ids(&state.replicas),
+                adding_replicas: ids(&state.adding_replicas),
+                removing_replicas: ids(&state.removing_replicas),
+            },
+        };
     let mut ordered = Vec::new();
     for topic in &request.topic_states {
         let name = TopicName::new(&topic.topic_name);
@@ -794,7 +794,11 @@ fn stopped(request: &StopReplicaRequest) -> Vec<(TopicPartition, LeaderEpoch, bo
     for topic in &request.topics {
         let name = TopicName::new(&topic.name);
         for &partition in &topic.partition_indexes {
-            stopped.push((TopicPartition::new(name.clone(), partition), NO_EPOCH, delete));
+            stopped.push((
+                TopicPartition::new(name.clone(), partition),
+                NO_EPOCH,
+                delete,
+            ));
         }
     }
     for state in &request.ungrouped_partitions {

@@ -3,7 +3,8 @@
 //!
 //! `state.rs` decides (epochs, ISR, high watermark), `partition.rs` is one partition with its log
 //! and its waiting requests, `manager.rs` all of them and what the controller orders,
-//! `append.rs`, `fetch.rs`, `offsets.rs` what clients ask, `session.rs` incremental fetch sessions.
+//! `append.rs`, `fetch.rs`, `offsets.rs` what clients ask, `session.rs` and `fetch_context.rs`
+//! incremental fetch sessions.
 //!
 //! Invariants:
 //! 1. A partition's leadership does not change while an append to it runs (a shared lock, taken
@@ -15,14 +16,16 @@
 
 mod append;
 mod fetch;
+mod fetch_context;
 pub mod manager;
-mod offsets;
+pub mod offsets;
 pub mod partition;
 pub mod session;
 pub mod state;
 
 pub use append::{AppendFailure, Appended, ToAppend};
-pub use fetch::{Fetched, FetchParams, ToFetch};
+pub use fetch::{FetchParams, Fetched, ToFetch};
+pub use fetch_context::{FetchContext, SessionRequest};
 pub use offsets::{Deleted, FoundOffset};
 
 #[cfg(test)]

@@ -56,8 +56,8 @@ impl ReplicaManager {
             Some(Isolation::LogEnd) | None => log.log_end_offset(),
         };
         // A new leader does not know yet how far its predecessor's high watermark was.
-        let is_catching_up = isolation.is_some()
-            && epoch_start.is_some_and(|start| start > log.high_watermark());
+        let is_catching_up =
+            isolation.is_some() && epoch_start.is_some_and(|start| start > log.high_watermark());
         let found = match timestamp {
             LATEST if is_catching_up => return Err(ErrorCode::OffsetNotAvailable),
             LATEST => {
@@ -73,7 +73,10 @@ impl ReplicaManager {
                 offset: -1,
                 leader_epoch: Some(-1),
             }),
-            MAX_TIMESTAMP => log.max_timestamp().map_err(|error| error.code())?.map(found),
+            MAX_TIMESTAMP => log
+                .max_timestamp()
+                .map_err(|error| error.code())?
+                .map(found),
             _ => log
                 .offset_for_timestamp(timestamp)
                 .map_err(|error| error.code())?
@@ -125,7 +128,9 @@ impl ReplicaManager {
                 }
             }
         }
-        open.retain(|(at, partition, offset)| self.is_undone(partition, *offset, &mut answers[*at]));
+        open.retain(|(at, partition, offset)| {
+            self.is_undone(partition, *offset, &mut answers[*at])
+        });
         if open.is_empty() {
             return answers;
         }
@@ -134,9 +139,7 @@ impl ReplicaManager {
         let registrations: Vec<Registration> = open
             .iter()
             .enumerate()
-            .map(|(key, (_, partition, _))| {
-                partition.waiting.low_watermark.register(&waiter, key)
-            })
+            .map(|(key, (_, partition, _))| partition.waiting.low_watermark.register(&waiter, key))
             .collect();
         loop {
             open.retain(|(at, partition, offset)| {

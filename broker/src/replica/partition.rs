@@ -125,7 +125,11 @@ impl Partition {
     }
 
     pub fn topic_id(&self) -> Option<Uuid> {
-        self.inner.read().log.as_ref().and_then(|log| log.topic_id())
+        self.inner
+            .read()
+            .log
+            .as_ref()
+            .and_then(|log| log.topic_id())
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -213,7 +217,10 @@ impl Partition {
                     message: format!("{}: {code}", self.topic_partition),
                 })?;
             let appended = log.append_as_leader(batch, inner.state.leader_epoch())?;
-            (appended, Self::advance_high_watermark(&inner.state, log, lag))
+            (
+                appended,
+                Self::advance_high_watermark(&inner.state, log, lag),
+            )
         };
         if !appended.duplicate {
             // What a marker makes readable was appended, and counted, before.
@@ -319,9 +326,7 @@ impl Partition {
                 // A follower may know a later epoch than any in our log: ours must be above it.
                 log.assign_epoch_start(decision.leader_epoch)?;
             }
-            let is_new_leader = inner
-                .state
-                .become_leader(decision, log_end_offset, lag.now);
+            let is_new_leader = inner.state.become_leader(decision, log_end_offset, lag.now);
             let high_watermark = Self::advance_high_watermark(&inner.state, &log, lag);
             inner.log = Some(log);
             (is_new_leader, high_watermark)

@@ -358,9 +358,7 @@ impl SessionCache {
         if session.epoch != next_epoch(request_epoch) {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
         }
-        Ok(found
-            .map(|(key, found)| session.tell(key, found))
-            .collect())
+        Ok(found.map(|(key, found)| session.tell(key, found)).collect())
     }
 
     fn evict_for(&mut self, new: Rank, now: Millis) -> bool {

@@ -301,7 +301,8 @@ impl State {
         }
         follower.log_start_offset = fetch.log_start_offset;
         follower.log_end_offset = fetch.fetch_offset;
-        follower.last_fetch_leader_end = follower.last_fetch_leader_end.max(fetch.leader_end_offset);
+        follower.last_fetch_leader_end =
+            follower.last_fetch_leader_end.max(fetch.leader_end_offset);
         follower.last_fetch_ms = fetch.now;
     }
 }
