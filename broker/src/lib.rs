@@ -26,4 +26,5 @@ pub mod txn;
 
 pub mod api;
 
+pub mod broker;
 pub mod cli;

@@ -17,7 +17,8 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{oneshot, watch};
 
-use super::journal::{Journal, OpenError};
+use super::journal::Journal;
+pub use super::journal::OpenError;
 use super::machine::{Applied, Command, Fired, Machine, SessionId, WatchId, WatchKind};
 use super::{
     BoxFuture, CreateMode, Error, MultiError, Op, OpResult, SessionState, Stat, Store, Watch,

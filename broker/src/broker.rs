@@ -1,0 +1,644 @@
+//! Builds every part of a broker once, in the order Kafka starts them (contract §2.1), and stops
+//! them in reverse. No logic of its own.
+//!
+//! Two runtimes: `control` (coordination session, controller, groups, timers) never touches log
+//! files, so that a slow disk cannot expire a session; `data` (connections, produce, fetch) appends
+//! to and reads from the page cache inline.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::{
+    LeaderAndIsrRequest, LeaderAndIsrResponse, StopReplicaRequest, StopReplicaResponse,
+    UpdateMetadataRequest, UpdateMetadataResponse,
+};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::api::Dispatcher;
+use crate::api::context::Rooms;
+use crate::clock::{Clock, SystemClock};
+use crate::cluster::image::{Cluster, Endpoint};
+use crate::cluster::update::{ControllerEpochGate, update_metadata};
+use crate::config::environment::TopicToCreate;
+use crate::config::listener::SecurityProtocol;
+use crate::config::sources::Loaded;
+use crate::config::{Config, LiveConfig, Properties};
+use crate::controller::admin::{self, NewTopic, TopicAdmin};
+use crate::controller::channel::LocalBroker;
+use crate::controller::core::Settings as ControllerSettings;
+use crate::controller::run::{Controller, ControllerParts, Register, rebalance_interval};
+use crate::group::coordinator::GroupCoordinator;
+use crate::group::offsets_topic::ReplicatedOffsetsTopic;
+use crate::log::dir::{stored_identity, verify_identity};
+use crate::log::manager::{LogManager, ManagerConfig};
+use crate::net::{Connections, Limits, Listener};
+use crate::replica::manager::{Parts, ReplicaManager};
+use crate::txn::producer_id::ProducerIds;
+use crate::types::BrokerId;
+use crate::zk::connect::ConnectString;
+use crate::zk::data::BrokerRegistration;
+use crate::zk::embedded::{Embedded, FOLDER};
+use crate::zk::ensemble::{Ensemble, EnsembleConfig};
+use crate::zk::session::{
+    Registrar, SessionError, cluster_id, create_persistent_paths, generate_broker_id,
+};
+use crate::zk::{self, BoxFuture, Store, config_changes, configs, paths};
+
+const SERVER: &str = "kafka.server.KafkaServer";
+/// What an ensemble that starts together with the broker is granted beyond
+/// `zookeeper.connection.timeout.ms`: compose files rarely order things.
+const ENSEMBLE_GRACE: Duration = Duration::from_secs(40);
+/// How long to wait for the controller's first word before opening the port all the same.
+const FIRST_METADATA: Duration = Duration::from_secs(30);
+/// Connections get this long to end by themselves.
+const DISCONNECT: Duration = Duration::from_secs(5);
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Store(#[from] zk::Error),
+    #[error(transparent)]
+    ConnectString(#[from] zk::connect::ConnectStringError),
+    #[error(transparent)]
+    Connect(#[from] zk::ensemble::ConnectError),
+    #[error(transparent)]
+    Embedded(#[from] zk::embedded::OpenError),
+    #[error(transparent)]
+    Identity(#[from] crate::log::dir::MetaError),
+    #[error(transparent)]
+    Log(#[from] crate::log::Error),
+    #[error("{path}: {source}; create it, or change log.dirs")]
+    LogDir {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error("listener {listener}: cannot bind: {source}")]
+    Bind {
+        listener: String,
+        source: std::io::Error,
+    },
+    #[error(
+        "listener {listener}: {protocol} is not supported by this version, and it is never replaced by less; use PLAINTEXT on a network you trust"
+    )]
+    Security {
+        listener: String,
+        protocol: &'static str,
+    },
+    #[error("{what}: {source}")]
+    Io {
+        what: &'static str,
+        source: std::io::Error,
+    },
+    #[error(
+        "broker.id is not set, meta.properties has none, and broker.id.generation.enable is false; set broker.id"
+    )]
+    NoBrokerId,
+}
+
+/// A broker that runs.
+pub struct Broker {
+    rooms: Arc<Rooms>,
+    connections: Arc<Connections>,
+    registrar: Arc<Registrar>,
+    stop: CancellationToken,
+    data: Runtime,
+    /// Listens at, as the start-up line says it.
+    addresses: Vec<String>,
+    failed: watch::Receiver<bool>,
+}
+
+impl Broker {
+    /// Starts a broker and returns when clients can use it. Runs on the control runtime.
+    pub async fn start(loaded: Loaded) -> Result<Self, StartError> {
+        let begun = Instant::now();
+        let Loaded {
+            config,
+            environment,
+            ..
+        } = loaded;
+        info!(target: SERVER, "starting");
+        raise_file_limit();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        for dir in config.log_dirs() {
+            create_log_dir(dir)?;
+        }
+        let listeners = bind(&config)?;
+
+        let store = open_store(&config, Arc::clone(&clock)).await?;
+        create_persistent_paths(&*store).await?;
+        if let Some(id) = &environment.cluster_id {
+            let data = zk::data::encode_cluster_id(id);
+            zk::session::create_recursive(&*store, paths::CLUSTER_ID, data).await?;
+        }
+        let cluster_id = cluster_id(&*store).await?;
+        info!(target: SERVER, "Cluster ID = {cluster_id}");
+        let broker_id = broker_id(&config, &*store).await?;
+        verify_identity(config.log_dirs(), &cluster_id, broker_id)?;
+        let live = Arc::new(LiveConfig::new(config.with_broker_id(broker_id)));
+        configs::load_broker_configs(&*store, &live).await?;
+        let config = live.load();
+
+        let logs = open_logs(&config, &live, &store, Arc::clone(&clock)).await?;
+        let (failure, failed) = watch::channel(false);
+        let cluster = Arc::new(Cluster::new(cluster_id));
+        let gate = Arc::new(ControllerEpochGate::default());
+        let stop = CancellationToken::new();
+        let replicas = ReplicaManager::new(Parts {
+            broker_id,
+            config: Arc::clone(&live),
+            clock: Arc::clone(&clock),
+            cluster: Arc::clone(&cluster),
+            store: Arc::clone(&store),
+            logs: Arc::clone(&logs),
+            gate: Arc::clone(&gate),
+        });
+        let leadership = replicas.leadership_changes();
+        follow_dir_failures(&logs, &replicas, failure);
+        logs.start();
+        replicas.start(stop.clone());
+
+        let registration = registration(&config, &listeners);
+        let registrar = Arc::new(Registrar::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            broker_id,
+            registration,
+            Duration::from_millis(
+                u64::try_from(config.zookeeper_session_timeout_ms()).unwrap_or(0),
+            ),
+        ));
+        registrar.check_endpoints().await?;
+        gate.set_broker_epoch(registrar.register().await?);
+
+        let groups = Arc::new(GroupCoordinator::new(
+            &config,
+            Arc::new(ReplicatedOffsetsTopic {
+                replicas: Arc::clone(&replicas),
+                clock: Arc::clone(&clock),
+            }),
+            Arc::clone(&cluster),
+            Arc::clone(&clock),
+        ));
+        let data = data_runtime()?;
+        {
+            // Its appends touch log files.
+            let _entered = data.enter();
+            groups.start(leadership);
+        }
+        let controller = Controller::start(ControllerParts {
+            settings: ControllerSettings::from_config(&config),
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            local: Arc::new(InProcess {
+                cluster: Arc::clone(&cluster),
+                gate: Arc::clone(&gate),
+                replicas: Arc::clone(&replicas),
+            }),
+            register: registering(&registrar, &gate),
+            rebalance_interval: rebalance_interval(&config),
+        });
+        let rooms = Arc::new(Rooms {
+            broker_id,
+            config: Arc::clone(&live),
+            clock: Arc::clone(&clock),
+            cluster: Arc::clone(&cluster),
+            producer_ids: Arc::new(ProducerIds::new(Arc::clone(&store), broker_id)),
+            store: Arc::clone(&store),
+            logs,
+            replicas,
+            groups,
+            controller,
+        });
+        follow_config_changes(&rooms, &stop);
+        wait_for_metadata(&cluster, broker_id).await;
+        create_topics(&rooms, &environment.topics).await;
+
+        let connections = Connections::new();
+        let limits = Arc::new(limits(&config));
+        let handler = Arc::new(Dispatcher {
+            rooms: Arc::clone(&rooms),
+        });
+        let mut addresses = Vec::new();
+        {
+            let _entered = data.enter();
+            for listener in listeners {
+                let shown = format!("{}://{}", listener.name(), listener.local_addr());
+                listener
+                    .accept(Arc::clone(&handler), Arc::clone(&limits), &connections)
+                    .map_err(|source| StartError::Bind {
+                        listener: shown.clone(),
+                        source,
+                    })?;
+                addresses.push(shown);
+            }
+        }
+        info!(target: "org.apache.kafka.common.utils.AppInfoParser", "Kafka version: 3.9.1");
+        info!(target: SERVER, "[KafkaServer id={broker_id}] started");
+        tracing::debug!(target: SERVER, "started in {} ms", begun.elapsed().as_millis());
+        Ok(Self {
+            rooms,
+            connections,
+            registrar,
+            stop,
+            data,
+            addresses,
+            failed,
+        })
+    }
+
+    pub fn id(&self) -> BrokerId {
+        self.rooms.broker_id
+    }
+
+    /// Where it listens: `PLAINTEXT://127.0.0.1:9092`, one for each listener.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    pub fn log_dirs(&self) -> Vec<PathBuf> {
+        self.rooms.config.load().log_dirs().to_vec()
+    }
+
+    /// Returns when the broker cannot go on: its last log dir failed.
+    pub async fn failed(&self) {
+        let mut failed = self.failed.clone();
+        if failed.wait_for(|failed| *failed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Controlled shutdown, in the order of Kafka: clients first, logs closed cleanly before the
+    /// registration goes.
+    pub async fn stop(self) {
+        let id = self.rooms.broker_id;
+        info!(target: SERVER, "[KafkaServer id={id}] shutting down");
+        self.stop.cancel();
+        if tokio::time::timeout(DISCONNECT, self.connections.stop())
+            .await
+            .is_err()
+        {
+            warn!(target: SERVER, "{} connections did not end in {} s", self.connections.count(), DISCONNECT.as_secs());
+        }
+        self.rooms.groups.stop();
+        self.rooms.replicas.checkpoint_high_watermarks();
+        let logs = Arc::clone(&self.rooms.logs);
+        // A panic there was logged; the rest is stopped all the same.
+        let _ = tokio::task::spawn_blocking(move || logs.shutdown()).await;
+        self.rooms.controller.shutdown().await;
+        self.rooms.store.close().await;
+        drop(self.registrar);
+        self.data.shutdown_background();
+        info!(target: SERVER, "[KafkaServer id={id}] shut down completed");
+    }
+}
+
+fn data_runtime() -> Result<Runtime, StartError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from))
+        .thread_name("data")
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::Io {
+            what: "the data runtime",
+            source,
+        })
+}
+
+/// The soft limit of open files up to the hard one: each partition and connection takes some.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: now.maximum,
+        maximum: now.maximum,
+    };
+    if now.current != now.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, wanted)
+    {
+        warn!(target: SERVER, "the limit of open files stays at {:?}: {error}", now.current);
+    }
+}
+
+fn create_log_dir(dir: &PathBuf) -> Result<(), StartError> {
+    std::fs::create_dir_all(dir).map_err(|source| StartError::LogDir {
+        path: dir.display().to_string(),
+        source,
+    })
+}
+
+fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
+    let limits = limits(config);
+    let mut bound = Vec::new();
+    for listener in config.listeners() {
+        if listener.security_protocol != SecurityProtocol::Plaintext {
+            return Err(StartError::Security {
+                listener: listener.to_string(),
+                protocol: listener.security_protocol.name(),
+            });
+        }
+        let failed = |source| StartError::Bind {
+            listener: listener.to_string(),
+            source,
+        };
+        let port = u16::try_from(listener.port)
+            .map_err(|_| failed(std::io::ErrorKind::InvalidInput.into()))?;
+        bound.push(
+            Listener::bind(&listener.name, listener.host.as_deref(), port, &limits)
+                .map_err(failed)?,
+        );
+    }
+    Ok(bound)
+}
+
+fn limits(config: &Config) -> Limits {
+    let count = |limit: i32| usize::try_from(limit).unwrap_or(0);
+    let buffer = |bytes: i32| usize::try_from(bytes).ok();
+    let mut overrides = HashMap::new();
+    for (host, limit) in config.max_connections_per_ip_overrides() {
+        match (host.as_str(), 0u16).to_socket_addrs() {
+            Ok(addresses) => {
+                overrides.extend(addresses.map(|address| (address.ip(), count(*limit))))
+            }
+            Err(error) => {
+                warn!(target: SERVER, "max.connections.per.ip.overrides: {host}: {error}")
+            }
+        }
+    }
+    Limits {
+        max_frame_bytes: count(config.socket_request_max_bytes()),
+        max_idle: u64::try_from(config.connections_max_idle_ms())
+            .ok()
+            .map(Duration::from_millis),
+        max_connections: count(config.max_connections()),
+        max_connections_per_ip: count(config.max_connections_per_ip()),
+        max_connections_per_ip_overrides: overrides,
+        max_connection_creation_rate: u32::try_from(config.max_connection_creation_rate())
+            .unwrap_or(u32::MAX),
+        send_buffer_bytes: buffer(config.socket_send_buffer_bytes()),
+        receive_buffer_bytes: buffer(config.socket_receive_buffer_bytes()),
+        listen_backlog: config.socket_listen_backlog_size(),
+        ..Limits::default()
+    }
+}
+
+async fn open_store(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
+    let millis = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+    if let Some(connect) = config.zookeeper_connect() {
+        info!(target: SERVER, "Connecting to zookeeper on {connect}");
+        let store = Ensemble::connect(EnsembleConfig {
+            connect: ConnectString::parse(connect)?,
+            session_timeout: millis(config.zookeeper_session_timeout_ms()),
+            connection_timeout: millis(config.zookeeper_connection_timeout_ms()) + ENSEMBLE_GRACE,
+        })
+        .await?;
+        return Ok(Arc::new(store));
+    }
+    let first = config.log_dirs().first().cloned().unwrap_or_default();
+    let folder = first.join(FOLDER);
+    info!(target: SERVER, "zookeeper.connect is not set: coordination data is kept in {}", folder.display());
+    Ok(Arc::new(Embedded::open(&folder, clock)?.connect()))
+}
+
+async fn broker_id(config: &Config, store: &dyn Store) -> Result<BrokerId, StartError> {
+    if config.broker_id() >= 0 {
+        return Ok(config.broker_id());
+    }
+    if let Some(id) = stored_identity(config.log_dirs())?.broker_id {
+        return Ok(id);
+    }
+    if !config.broker_id_generation_enable() {
+        return Err(StartError::NoBrokerId);
+    }
+    Ok(generate_broker_id(store, config.reserved_broker_max_id()).await?)
+}
+
+/// Loads every log, with the overrides its topic has in the store.
+async fn open_logs(
+    config: &Config,
+    live: &Arc<LiveConfig>,
+    store: &Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<LogManager>, StartError> {
+    let mut reads = tokio::task::JoinSet::new();
+    for topic in configs::entities(&**store, configs::TOPICS).await? {
+        let store = Arc::clone(store);
+        reads.spawn(async move {
+            let overrides = configs::read_config(&*store, configs::TOPICS, &topic).await?;
+            Ok::<_, zk::Error>((topic, overrides))
+        });
+    }
+    let mut overrides: BTreeMap<String, Properties> = BTreeMap::new();
+    while let Some(read) = reads.join_next().await {
+        if let Ok(read) = read {
+            let (topic, found) = read?;
+            overrides.insert(topic, found);
+        }
+    }
+    let manager = ManagerConfig {
+        log_dirs: config.log_dirs().to_vec(),
+        num_recovery_threads_per_data_dir: usize::try_from(
+            config.num_recovery_threads_per_data_dir(),
+        )
+        .unwrap_or(1),
+        default_log_config: config.log_config(&Properties::new()),
+        retention_check_interval_ms: config.log_retention_check_interval_ms(),
+        flush_scheduler_interval_ms: config.log_flush_scheduler_interval_ms(),
+        flush_offset_checkpoint_interval_ms: i64::from(
+            config.log_flush_offset_checkpoint_interval_ms(),
+        ),
+        flush_start_offset_checkpoint_interval_ms: i64::from(
+            config.log_flush_start_offset_checkpoint_interval_ms(),
+        ),
+        producer_id_expiration_ms: i64::from(config.producer_id_expiration_ms()),
+        producer_id_expiration_check_interval_ms: i64::from(
+            config.producer_id_expiration_check_interval_ms(),
+        ),
+    };
+    let live = Arc::clone(live);
+    let opened = tokio::task::spawn_blocking(move || {
+        LogManager::open(manager, clock, &|topic| {
+            let none = Properties::new();
+            live.load()
+                .log_config(overrides.get(topic).unwrap_or(&none))
+        })
+    });
+    match opened.await {
+        Ok(logs) => Ok(logs?),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// A failed log dir: its partitions go offline, the controller is told, and without any dir left
+/// the broker ends.
+fn follow_dir_failures(
+    logs: &Arc<LogManager>,
+    replicas: &Arc<ReplicaManager>,
+    failure: watch::Sender<bool>,
+) {
+    let replicas = Arc::clone(replicas);
+    let runtime = tokio::runtime::Handle::current();
+    logs.on_dir_failure(move |dir| {
+        replicas.on_log_dir_failure(&dir, &runtime);
+        if dir.none_left {
+            error!(target: SERVER, "{}: the last log dir failed; the broker ends", dir.dir.display());
+            failure.send_replace(true);
+        }
+    });
+}
+
+/// What other brokers and the controller are told of this one.
+fn registration(config: &Config, bound: &[Listener]) -> BrokerRegistration {
+    let endpoints = config
+        .advertised_listeners()
+        .iter()
+        .map(|advertised| {
+            let port = match advertised.port {
+                0 => bound
+                    .iter()
+                    .find(|listener| **listener.name() == *advertised.name)
+                    .map_or(0, |listener| i32::from(listener.local_addr().port())),
+                port => port,
+            };
+            Endpoint {
+                listener: advertised.name.clone(),
+                security_protocol: advertised.security_protocol.id(),
+                host: advertised.host.clone().unwrap_or_else(host_name),
+                port,
+            }
+        })
+        .collect();
+    BrokerRegistration::new(endpoints, config.broker_rack().map(str::to_owned))
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
+fn registering(registrar: &Arc<Registrar>, gate: &Arc<ControllerEpochGate>) -> Register {
+    let (registrar, gate) = (Arc::clone(registrar), Arc::clone(gate));
+    Arc::new(move || {
+        let (registrar, gate) = (Arc::clone(&registrar), Arc::clone(&gate));
+        Box::pin(async move {
+            match registrar.register().await {
+                Ok(epoch) => {
+                    gate.set_broker_epoch(epoch);
+                    Ok(())
+                }
+                Err(SessionError::Store(error)) => Err(error),
+                Err(error) => {
+                    error!(target: SERVER, "{error}");
+                    Err(zk::Error::Unknown {
+                        reason: error.to_string(),
+                    })
+                }
+            }
+        })
+    })
+}
+
+fn follow_config_changes(rooms: &Arc<Rooms>, stop: &CancellationToken) {
+    let (store, clock) = (Arc::clone(&rooms.store), Arc::clone(&rooms.clock));
+    let (rooms, stop) = (Arc::clone(rooms), stop.clone());
+    tokio::spawn(async move {
+        let handle = move |change: config_changes::ConfigChange| match change.entity_type.as_str() {
+            configs::BROKERS => {
+                rooms
+                    .config
+                    .apply_entity(&change.entity_name, &change.config);
+            }
+            configs::TOPICS => rooms
+                .replicas
+                .apply_topic_config(&change.entity_name, &change.config),
+            // Users, clients and ips belong to security and quotas.
+            _ => {}
+        };
+        config_changes::run(store, clock, handle, stop).await;
+    });
+}
+
+/// Kafka's clients take an open port for a broker that can be used, so it opens only when the
+/// controller has told us of ourselves.
+async fn wait_for_metadata(cluster: &Cluster, id: BrokerId) {
+    let mut changes = cluster.changes();
+    let told = async {
+        while !cluster.image().brokers.contains_key(&id) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(FIRST_METADATA, told).await.is_err() {
+        warn!(target: SERVER, "no controller has sent metadata within {} s; opening the port without", FIRST_METADATA.as_secs());
+    }
+}
+
+/// `KAFKA_CREATE_TOPICS`: those that are missing.
+async fn create_topics(rooms: &Rooms, topics: &[TopicToCreate]) {
+    let config = rooms.config.load();
+    let admin = TopicAdmin {
+        store: &*rooms.store,
+        cluster: &rooms.cluster,
+        config: &config,
+    };
+    for topic in topics {
+        let new = NewTopic {
+            name: topic.name.clone(),
+            partitions: topic.partitions.unwrap_or(admin::DEFAULT_COUNT),
+            replication_factor: topic
+                .replication_factor
+                .map_or(admin::DEFAULT_COUNT, i32::from),
+            assignments: BTreeMap::new(),
+            configs: topic
+                .cleanup_policy
+                .iter()
+                .map(|policy| ("cleanup.policy".to_owned(), Some(policy.clone())))
+                .collect(),
+        };
+        match admin.create(&new, false).await {
+            Ok(_) => info!(target: SERVER, "Created topic {}.", topic.name),
+            Err(admin::Error::Exists(_)) => {}
+            Err(error) => {
+                error!(target: SERVER, "topic {} of KAFKA_CREATE_TOPICS: {error}", topic.name)
+            }
+        }
+    }
+}
+
+/// The broker as the controller of the same process sees it.
+struct InProcess {
+    cluster: Arc<Cluster>,
+    gate: Arc<ControllerEpochGate>,
+    replicas: Arc<ReplicaManager>,
+}
+
+impl LocalBroker for InProcess {
+    fn leader_and_isr(&self, request: LeaderAndIsrRequest) -> BoxFuture<'_, LeaderAndIsrResponse> {
+        Box::pin(async move { self.replicas.become_leader_or_follower(request).await })
+    }
+
+    fn update_metadata(
+        &self,
+        request: UpdateMetadataRequest,
+    ) -> BoxFuture<'_, UpdateMetadataResponse> {
+        Box::pin(async move {
+            match update_metadata(&self.cluster, &self.gate, &request) {
+                Ok(_) => UpdateMetadataResponse::default(),
+                Err(code) => UpdateMetadataResponse::default().with_error_code(code.value()),
+            }
+        })
+    }
+
+    fn stop_replica(&self, request: StopReplicaRequest) -> BoxFuture<'_, StopReplicaResponse> {
+        Box::pin(async move { self.replicas.stop_replicas(request).await })
+    }
+}
