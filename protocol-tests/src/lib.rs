@@ -1,3 +1,4 @@
 //! Shared pieces of the wire tests.
 
+pub mod golden;
 pub mod zookeeper;
