@@ -101,11 +101,14 @@ impl Waiter {
     }
 }
 
+/// A waiter and its key.
+type Watcher = (Arc<Waiter>, usize);
+
 /// Those who wait for any change of one thing.
 #[derive(Debug, Default)]
 pub struct Watchers {
     count: AtomicUsize,
-    entries: Mutex<HashMap<u64, (Arc<Waiter>, usize)>>,
+    entries: Mutex<HashMap<u64, Watcher>>,
 }
 
 impl Watchers {
@@ -152,7 +155,7 @@ impl Watchers {
 #[derive(Debug, Default)]
 pub struct OffsetWatchers {
     count: AtomicUsize,
-    entries: Mutex<BTreeMap<(Offset, u64), (Arc<Waiter>, usize)>>,
+    entries: Mutex<BTreeMap<(Offset, u64), Watcher>>,
 }
 
 impl OffsetWatchers {

@@ -6,6 +6,8 @@ use kafka_protocol::protocol::{Message, Request};
 
 use super::*;
 
+mod data;
+
 #[test]
 fn rows_ascend_and_name_the_api_of_their_request() {
     assert!(APIS.windows(2).all(|pair| pair[0].key < pair[1].key));

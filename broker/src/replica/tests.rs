@@ -30,6 +30,7 @@ use crate::record::build::{BatchOptions, NewRecord, build_batch};
 use crate::record::validate::Origin;
 use crate::types::{BrokerId, LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
 use crate::zk::embedded::Embedded;
+use crate::zk::session::create_persistent_paths;
 use crate::zk::{CreateMode, Store, data, paths};
 
 const ME: BrokerId = 1;
@@ -72,9 +73,7 @@ impl Fixture {
     async fn new() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store: Arc<dyn Store> = Arc::new(Embedded::in_memory(clock).connect());
-        for path in paths::persistent() {
-            create_recursive(&*store, &path).await;
-        }
+        create_persistent_paths(&*store).await.unwrap();
         let dir = TempDir::new().unwrap();
         let logs = open_logs(&dir);
         let cluster = Arc::new(Cluster::new("cluster".to_owned()));
@@ -189,15 +188,6 @@ fn manager(
         logs: Arc::clone(logs),
         gate: Arc::new(ControllerEpochGate::default()),
     })
-}
-
-async fn create_recursive(store: &dyn Store, path: &str) {
-    for (at, _) in path.match_indices('/').skip(1).chain([(path.len(), "")]) {
-        // It may be there from a path before.
-        let _ = store
-            .create(&path[..at], Bytes::new(), CreateMode::Persistent)
-            .await;
-    }
 }
 
 /// Topics `t` and `__consumer_offsets` of 500 partitions, and `brokers` alive.
