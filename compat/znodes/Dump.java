@@ -22,7 +22,8 @@ public class Dump {
         } catch (org.apache.zookeeper.KeeperException.NoNodeException gone) {
             return;
         }
-        String text = data == null ? "(null)" : new String(data, StandardCharsets.UTF_8);
+        // The client crate cannot write null, only no bytes; Kafka reads both alike in these nodes.
+        String text = data == null ? "" : new String(data, StandardCharsets.UTF_8);
         if (text.indexOf('\n') >= 0 || text.indexOf('\t') >= 0 || text.indexOf('\uFFFD') >= 0) {
             text = "base64:" + Base64.getEncoder().encodeToString(data);
         }
