@@ -52,7 +52,7 @@ def log_bytes(broker, topic):
 def there_and_back(broker, source, lines, checksum, codec, megabytes):
     topic = f"big-{codec}"
     sender = subprocess.Popen(
-        ["kcat", "-b", broker.bootstrap, "-P", "-t", topic, "-z", codec, "-l", str(source), "-X", "acks=all",
+        ["kcat", "-b", broker.bootstrap, "-P", "-E", "-t", topic, "-z", codec, "-l", str(source), "-X", "acks=all",
          "-X", "enable.idempotence=true", "-X", "message.timeout.ms=300000", "-X", "reconnect.backoff.max.ms=500"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     errors = []

@@ -46,7 +46,8 @@ class Kcat(Client):
     def produce(self, broker, topic, count, codec="none", idempotent=False, prefix="v"):
         lines = [f"{prefix}-{n}" for n in range(count)]
         done = subprocess.run(
-            ["kcat", "-b", broker.bootstrap, "-P", "-t", topic, "-z", codec, "-K", ":", "-X", "acks=all",
+            # -E: a broker that is away for a while is no reason to give up.
+            ["kcat", "-b", broker.bootstrap, "-P", "-E", "-t", topic, "-z", codec, "-K", ":", "-X", "acks=all",
              "-X", f"enable.idempotence={str(idempotent).lower()}", "-X", "message.timeout.ms=120000"],
             input="".join(f"{n}:{line}\n" for n, line in enumerate(lines)), capture_output=True, text=True, timeout=150)
         assert done.returncode == 0 and "Delivery failed" not in done.stderr, done.stderr[-1000:]
@@ -168,6 +169,7 @@ def restart_while_producing(client, broker, how):
     """Acknowledged before, during and after a broker restart; all of it is read back."""
     topic = f"{client.name}-restart-{how}"
     client.produce(broker, topic, 50, prefix="before")
+    written = log_bytes(broker, topic)
     outcome = {}
 
     def send():
@@ -178,6 +180,7 @@ def restart_while_producing(client, broker, how):
 
     sender = threading.Thread(target=send)
     sender.start()
+    wait_for("the producer to be under way", lambda: log_bytes(broker, topic) > written or not sender.is_alive())
     if how == "kill":
         broker.kill()
         if isinstance(broker, Kafka):
@@ -195,6 +198,10 @@ def restart_while_producing(client, broker, how):
     got = {value for _, _, value in client.consume(broker, topic, f"{topic}-group", total)}
     missing = want - got
     assert not missing, f"{len(missing)} acknowledged records are gone, e.g. {sorted(missing)[:5]}"
+
+
+def log_bytes(broker, topic):
+    return sum(path.stat().st_size for path in broker.data.glob(f"{topic}-*/*.log"))
 
 
 def end_offset(broker, topic):
