@@ -116,9 +116,6 @@ func (h *handler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama
 				h.done()
 				return nil
 			}
-			if h.count == 1<<30 {
-				session.Commit()
-			}
 		}
 	}
 }
@@ -126,7 +123,10 @@ func (h *handler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama
 func consume(bootstrap, topic, group string, count int) {
 	c := config()
 	c.Consumer.Offsets.Initial = sarama.OffsetOldest
-	c.Consumer.Offsets.AutoCommit.Enable = false
+	// A member commits as it goes; on sarama's one connection per broker a commit of its own would
+	// wait behind each long poll.
+	c.Consumer.Offsets.AutoCommit.Enable = count == 1<<30
+	c.Consumer.Offsets.AutoCommit.Interval = 200 * time.Millisecond
 	c.Consumer.Group.Session.Timeout = 6 * time.Second
 	c.Consumer.Group.Heartbeat.Interval = time.Second
 	c.Consumer.Group.Rebalance.Timeout = 10 * time.Second
