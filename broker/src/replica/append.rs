@@ -268,11 +268,16 @@ impl ReplicaManager {
         append: &Unreplicated,
         failures: &mut Vec<(usize, ErrorCode)>,
     ) -> bool {
-        // A deleted or offline partition has its own code.
-        let answer = match self.online_partition(append.partition.topic_partition()) {
-            Ok(_) => append.partition.acknowledged(append.required_offset),
-            Err(code) => Some(Err(code)),
-        };
+        let answer = append
+            .partition
+            .acknowledged(append.required_offset)
+            .map(|answer| {
+                // A deleted or offline partition has its own code.
+                answer.or_else(|code| {
+                    self.online_partition(append.partition.topic_partition())
+                        .and(Err(code))
+                })
+            });
         match answer {
             None => true,
             Some(Ok(())) => false,
