@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::{Buf as _, BytesMut};
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion as _, Request};
+use kafka_protocol::protocol::{Decodable, Encodable, Request};
 use ottla::api::{APIS, request_header_version};
 use ottla::net::guard::{self, Direction};
 use protocol_tests::each_request;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf as _, Bytes};
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{HeaderVersion as _, Request};
+use kafka_protocol::protocol::Request;
 use ottla::net::guard::{self, Direction};
 use protocol_tests::each_request;
 use protocol_tests::golden::{Frame, frames};

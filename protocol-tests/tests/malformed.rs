@@ -1,6 +1,8 @@
 //! Hostile bytes against a running broker (reliability H1–H12, H33): what is answered, what closes
 //! the connection, and what memory it may cost. After each the broker still serves.
 
+#![expect(clippy::unwrap_used, reason = "test code outside of test functions")]
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};

@@ -298,18 +298,16 @@ impl<H: Handler> Acceptor<H> {
             listener: Arc::clone(&self.name),
             principal: anonymous(),
         };
-        let serving = connection::run(
-            stream,
-            peer,
-            Arc::clone(&self.handler),
-            Arc::clone(&self.limits),
-            self.connections.stop.child_token(),
-        );
+        let handler = Arc::clone(&self.handler);
+        let limits = Arc::clone(&self.limits);
+        let stop = self.connections.stop.child_token();
         let name = Arc::clone(&self.name);
         let log = Arc::clone(&self.log);
         // A panic ends the task, and with it this connection and no other; the panic hook logs it.
         self.connections.tasks.spawn(async move {
-            let ending = serving.await;
+            // Made here rather than outside: a future that is captured and then awaited takes its
+            // room twice, on every connection.
+            let ending = connection::run(stream, peer, handler, limits, stop).await;
             drop(counted);
             report(&name, address, &ending, &log);
         });

@@ -194,10 +194,12 @@ fn check_message<M: Decodable + Encodable + PartialEq + std::fmt::Debug>(
     }
 }
 
-/// What the guard lets through the codec decodes.
+/// What the guard lets through the codec decodes, but for a tag that belongs to other versions of
+/// the message: the codec refuses what Kafka skips.
 fn agree<M: Decodable>(direction: Direction, key: i16, version: i16, bytes: Bytes) {
     if check(direction, key, version, &bytes).is_ok()
         && let Err(error) = M::decode(&mut bytes.clone(), version)
+        && !error.to_string().contains("is not valid for version")
     {
         panic!("{direction:?} {key} v{version}: {error} {bytes:02x?}");
     }
