@@ -128,14 +128,6 @@ mod tests {
                 .unwrap()
                 .connect(),
         );
-        store
-            .create(
-                paths::PRODUCER_ID_BLOCK,
-                Bytes::new(),
-                CreateMode::Persistent,
-            )
-            .await
-            .unwrap();
         (folder, store)
     }
 
