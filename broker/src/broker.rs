@@ -56,6 +56,8 @@ const SERVER: &str = "kafka.server.KafkaServer";
 const ENSEMBLE_GRACE: Duration = Duration::from_secs(40);
 /// How long to wait for the controller's first word before opening the port all the same.
 const FIRST_METADATA: Duration = Duration::from_secs(30);
+/// How long to wait for the topics after that.
+const FIRST_TOPICS: Duration = Duration::from_secs(10);
 /// Connections get this long to end by themselves.
 const DISCONNECT: Duration = Duration::from_secs(5);
 
@@ -219,7 +221,7 @@ impl Broker {
             controller,
         });
         follow_config_changes(&rooms, &stop);
-        wait_for_metadata(&cluster, broker_id).await;
+        wait_for_metadata(&cluster, &*store, broker_id).await;
         create_topics(&rooms, &environment.topics).await;
 
         let connections = Connections::new();
@@ -566,20 +568,50 @@ fn follow_config_changes(rooms: &Arc<Rooms>, stop: &CancellationToken) {
     });
 }
 
-/// Kafka's clients take an open port for a broker that can be used, so it opens only when the
-/// controller has told us of ourselves.
-async fn wait_for_metadata(cluster: &Cluster, id: BrokerId) {
+/// Clients take an open port for a broker that can be used, so it opens only when the controller has
+/// told us of ourselves and of the topics there are: before that every topic would be unknown.
+async fn wait_for_metadata(cluster: &Cluster, store: &dyn Store, id: BrokerId) {
     let mut changes = cluster.changes();
-    let told = async {
-        while !cluster.image().brokers.contains_key(&id) {
-            if changes.changed().await.is_err() {
-                return;
-            }
+    let told_of_us = async {
+        while !cluster.image().brokers.contains_key(&id) && changes.changed().await.is_ok() {}
+    };
+    if tokio::time::timeout(FIRST_METADATA, told_of_us)
+        .await
+        .is_err()
+    {
+        warn!(target: SERVER, "no controller has sent metadata within {} s; opening the port without", FIRST_METADATA.as_secs());
+        return;
+    }
+    let expected = match topics_in_store(store).await {
+        Ok(topics) => topics,
+        Err(error) => {
+            warn!(target: SERVER, "{}: {error}; opening the port without waiting for topics", paths::TOPICS);
+            return;
         }
     };
-    if tokio::time::timeout(FIRST_METADATA, told).await.is_err() {
-        warn!(target: SERVER, "no controller has sent metadata within {} s; opening the port without", FIRST_METADATA.as_secs());
+    let mut changes = cluster.changes();
+    let told_of_topics = async {
+        while !expected
+            .iter()
+            .all(|topic| cluster.image().topic(topic).is_some())
+            && changes.changed().await.is_ok()
+        {}
+    };
+    // A topic whose replicas are all away may never come.
+    if tokio::time::timeout(FIRST_TOPICS, told_of_topics)
+        .await
+        .is_err()
+    {
+        warn!(target: SERVER, "the controller has not told of all {} topics within {} s; opening the port without", expected.len(), FIRST_TOPICS.as_secs());
     }
+}
+
+/// Topics that exist and are not being deleted.
+async fn topics_in_store(store: &dyn Store) -> Result<Vec<String>, zk::Error> {
+    let deleting = store.children(paths::DELETE_TOPICS).await?;
+    let mut topics = store.children(paths::TOPICS).await?;
+    topics.retain(|topic| !deleting.contains(topic));
+    Ok(topics)
 }
 
 /// `KAFKA_CREATE_TOPICS`: those that are missing.
