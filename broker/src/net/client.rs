@@ -275,3 +275,120 @@ fn decode<R: Request>(
         .map_err(|error| malformed(error.to_string()))?;
     R::Response::decode(&mut frame, version).map_err(|error| malformed(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kafka_protocol::messages::api_versions_response::ApiVersion;
+    use kafka_protocol::messages::{ApiVersionsResponse, HeartbeatRequest, MetadataRequest};
+
+    use super::*;
+    use crate::net::{Connections, Handler, Limits, Listener, Outcome, Peer, regions};
+
+    /// Offers ApiVersions 0–1 and Heartbeat 1–2, and answers Heartbeats with its own count.
+    struct OldBroker;
+
+    impl Handler for OldBroker {
+        type Connection = i32;
+
+        fn connect(&self, _: &Peer) -> i32 {
+            0
+        }
+
+        async fn handle(&self, heartbeats: &mut i32, _: &Peer, frame: Bytes) -> Outcome {
+            let (key, version) = guard::peek(&frame).unwrap();
+            let header = guard::request_header(&frame, 1).unwrap();
+            let id = header.correlation_id;
+            let chunks = match key {
+                ApiVersionsRequest::KEY if version > 1 => {
+                    let answer = ApiVersionsResponse::default().with_error_code(35);
+                    regions::encode(id, 0, &answer, 0, Vec::new())
+                }
+                ApiVersionsRequest::KEY => {
+                    let apis = [(18, 0, 1), (12, 1, 2)].map(|(key, min, max)| {
+                        ApiVersion::default()
+                            .with_api_key(key)
+                            .with_min_version(min)
+                            .with_max_version(max)
+                    });
+                    let answer = ApiVersionsResponse::default().with_api_keys(apis.to_vec());
+                    regions::encode(id, 0, &answer, version, Vec::new())
+                }
+                HeartbeatRequest::KEY => {
+                    *heartbeats += 1;
+                    let answer = kafka_protocol::messages::HeartbeatResponse::default()
+                        .with_throttle_time_ms(*heartbeats);
+                    regions::encode(id, 0, &answer, version, Vec::new())
+                }
+                // A count of two milliards.
+                _ => Ok(vec![crate::net::Chunk::Bytes(
+                    [id.to_be_bytes(), [0x7f, 0xff, 0xff, 0xff]].concat().into(),
+                )]),
+            };
+            Outcome::Respond(chunks.unwrap())
+        }
+    }
+
+    async fn client() -> Client {
+        let limits = Limits::default();
+        let listener = Listener::bind("PLAINTEXT", Some("127.0.0.1"), 0, &limits).unwrap();
+        let address = listener.local_addr();
+        listener
+            .accept(Arc::new(OldBroker), Arc::new(limits), &Connections::new())
+            .unwrap();
+        Client::connect(address, Options::default()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn negotiates_with_a_broker_that_knows_only_old_versions() {
+        let mut client = client().await;
+        client.negotiate().await.unwrap();
+        assert_eq!(client.version::<HeartbeatRequest>().unwrap(), 2);
+        assert!(matches!(
+            client.version::<MetadataRequest>(),
+            Err(Error::NoCommonVersion { key: 3, .. })
+        ));
+        let answer = client.call(&HeartbeatRequest::default()).await.unwrap();
+        assert_eq!(answer.throttle_time_ms, 1);
+    }
+
+    #[tokio::test]
+    async fn answers_come_in_the_order_of_the_requests() {
+        let mut client = client().await;
+        let mut pending = Vec::new();
+        for _ in 0..5 {
+            pending.push(
+                client
+                    .submit(&HeartbeatRequest::default(), 1)
+                    .await
+                    .unwrap(),
+            );
+        }
+        for (index, one) in pending.into_iter().enumerate() {
+            let answer = client.receive(one).await.unwrap();
+            assert_eq!(answer.throttle_time_ms, index as i32 + 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hostile_answer_is_an_error_and_costs_nothing() {
+        let mut client = client().await;
+        let error = client.send(&MetadataRequest::default(), 1).await;
+        assert!(matches!(error, Err(Error::Malformed(_))), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_come_times_out() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let options = Options {
+            request_timeout: Duration::from_millis(50),
+            ..Options::default()
+        };
+        let mut client = Client::connect(listener.local_addr().unwrap(), options)
+            .await
+            .unwrap();
+        let error = client.send(&HeartbeatRequest::default(), 0).await;
+        assert!(matches!(error, Err(Error::TimedOut(_))), "{error:?}");
+    }
+}
