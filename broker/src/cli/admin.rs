@@ -176,10 +176,6 @@ impl Admin {
             .ok_or_else(|| anyhow!("broker {id}: no connection"))
     }
 
-    pub(crate) fn forget(&mut self, id: BrokerId) {
-        self.connections.remove(&id);
-    }
-
     /// Asks the controller; in a ZooKeeper cluster nobody else may change topics.
     pub(crate) fn controller<R: Request>(&mut self, request: &R) -> Result<R::Response> {
         if self.controller < 0 {

@@ -357,7 +357,7 @@ impl Consumer {
                         let mut headers = Vec::new();
                         for header in record.headers.iter() {
                             headers.push((
-                                Bytes::copy_from_slice(header.0.as_ref()),
+                                Bytes::copy_from_slice(header.0),
                                 header.1.map(Bytes::copy_from_slice),
                             ));
                         }
