@@ -37,7 +37,7 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::group::offsets_topic::ReplicatedOffsetsTopic;
 use crate::log::dir::{stored_identity, verify_identity};
 use crate::log::manager::{LogManager, ManagerConfig};
-use crate::net::{Connections, Limits, Listener};
+use crate::net::{Connections, Limits, Listener, regions};
 use crate::replica::manager::{Parts, ReplicaManager};
 use crate::txn::producer_id::ProducerIds;
 use crate::types::BrokerId;
@@ -48,7 +48,7 @@ use crate::zk::ensemble::{Ensemble, EnsembleConfig};
 use crate::zk::session::{
     Registrar, SessionError, cluster_id, create_persistent_paths, generate_broker_id,
 };
-use crate::zk::{self, BoxFuture, Store, config_changes, configs, paths};
+use crate::zk::{self, BoxFuture, Store, config_changes, configs, features, paths};
 
 const SERVER: &str = "kafka.server.KafkaServer";
 /// What an ensemble that starts together with the broker is granted beyond
@@ -129,6 +129,10 @@ impl Broker {
         } = loaded;
         info!(target: SERVER, "starting");
         raise_file_limit();
+        regions::prepare().map_err(|source| StartError::Io {
+            what: "2 GiB of address space for Fetch",
+            source,
+        })?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         for dir in config.log_dirs() {
             create_log_dir(dir)?;
@@ -221,6 +225,12 @@ impl Broker {
             controller,
         });
         follow_config_changes(&rooms, &stop);
+        let known = Arc::clone(&cluster);
+        tokio::spawn(features::follow(
+            Arc::clone(&store),
+            move |epoch| known.set_features_epoch(epoch),
+            stop.clone(),
+        ));
         wait_for_metadata(&cluster, &*store, broker_id).await;
         create_topics(&rooms, &environment.topics).await;
 

@@ -13,7 +13,7 @@ use super::consumer::{Consumer, Message, Start};
 use super::options::{parse, properties_file, usage_error};
 use super::topics::include_list;
 use crate::config::topic::TimestampType;
-use crate::group::record::Record;
+use crate::group::formatter::{Shown, describe};
 use crate::types::{Offset, TopicPartition};
 
 /// Read data from Kafka topics and write it to standard output.
@@ -264,8 +264,8 @@ fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
 /// How a record becomes a line.
 enum Formatter {
     Default(Columns),
-    /// `topic:t, partition:0, offset:1, …` of the group coordinator's own records.
-    GroupRecords,
+    /// The group coordinator's own records as JSON.
+    GroupRecords(Shown),
     NoOp,
 }
 
@@ -300,7 +300,12 @@ impl Formatter {
                 if class.ends_with("OffsetsMessageFormatter")
                     || class.ends_with("GroupMetadataMessageFormatter") =>
             {
-                return Ok(Self::GroupRecords);
+                let shown = if class.ends_with("OffsetsMessageFormatter") {
+                    Shown::Offsets
+                } else {
+                    Shown::Groups
+                };
+                return Ok(Self::GroupRecords(shown));
             }
             Some(class) => bail!("--formatter {class}: this tool has only Kafka's own formatters"),
         }
@@ -332,68 +337,14 @@ impl Formatter {
     fn write(&self, message: &Message, out: &mut impl Write) -> std::io::Result<()> {
         match self {
             Self::Default(columns) => columns.write(message, out),
-            Self::GroupRecords => match group_record(message) {
-                Some(line) => writeln!(out, "{line}"),
-                None => Ok(()),
-            },
+            Self::GroupRecords(shown) => {
+                match describe(*shown, message.key.as_deref(), message.value.as_deref()) {
+                    Some(line) => writeln!(out, "{line}"),
+                    None => Ok(()),
+                }
+            }
             Self::NoOp => Ok(()),
         }
-    }
-}
-
-/// A record of `__consumer_offsets` in the words of Kafka's `OffsetsMessageFormatter` and
-/// `GroupMetadataMessageFormatter`; `None` for what neither prints.
-fn group_record(message: &Message) -> Option<String> {
-    match Record::decode(message.key.as_deref(), message.value.as_deref()).ok()? {
-        Record::Offset {
-            group,
-            partition,
-            value,
-        } => {
-            let value = match value {
-                Some(value) => format!(
-                    "OffsetAndMetadata(offset={}, leaderEpoch={}, metadata={}, commitTimestamp={}, expireTimestamp={})",
-                    value.offset,
-                    value.leader_epoch.map_or_else(
-                        || "Optional.empty".to_owned(),
-                        |epoch| format!("Optional[{epoch}]")
-                    ),
-                    value.metadata,
-                    value.commit_timestamp,
-                    value
-                        .expire_timestamp
-                        .map_or_else(|| "None".to_owned(), |time| format!("Some({time})")),
-                ),
-                None => "NULL".to_owned(),
-            };
-            Some(format!(
-                "[{group},{},{}]::{value}",
-                partition.topic, partition.partition
-            ))
-        }
-        Record::Group { group, value } => {
-            let value = match value {
-                Some(value) => format!(
-                    "GroupMetadata(groupId={group}, generation={}, protocolType={}, currentState={}, members={})",
-                    value.generation,
-                    value.protocol_type,
-                    if value.members.is_empty() {
-                        "Empty"
-                    } else {
-                        "Stable"
-                    },
-                    value
-                        .members
-                        .iter()
-                        .map(|member| member.member_id.as_str())
-                        .collect::<Vec<_>>()
-                        .join(","),
-                ),
-                None => "NULL".to_owned(),
-            };
-            Some(format!("{group}::{value}"))
-        }
-        Record::Unknown { .. } => None,
     }
 }
 

@@ -6,6 +6,7 @@ pub mod connect;
 pub mod data;
 pub mod embedded;
 pub mod ensemble;
+pub mod features;
 mod journal;
 mod json;
 pub mod machine;
