@@ -84,6 +84,9 @@ deny() {
   fi
 }
 
+# A suite that hangs must not take the whole run with it.
+suite() { timeout -k 30 1200 "compat/$1/run.py"; }
+
 part packages install_packages
 part fetch compat/install.sh
 part format cargo fmt --all --check
@@ -91,9 +94,9 @@ part clippy cargo clippy --workspace --all-targets -- -D warnings
 part deny deny
 part unit cargo test --workspace
 part release cargo build --release
-beside kafka-tools compat/kafka-tools/run.py -- takeover compat/takeover/run.py
-part bigfile compat/bigfile/run.py
-beside znodes compat/znodes/run.py -- clients compat/clients/run.py
+beside kafka-tools suite kafka-tools -- takeover suite takeover
+part bigfile suite bigfile
+beside znodes suite znodes -- clients suite clients
 
 echo
 printf '%s\n' "${summary[@]}"

@@ -1,6 +1,7 @@
 """A few lines of test runner: named cases, one result line each, one closing line."""
 
 import sys
+import threading
 import time
 import traceback
 
@@ -13,6 +14,12 @@ class Suite:
     def __init__(self, name):
         self.name = name
         self.passed = self.failed = self.skipped = 0
+        self.lock = threading.Lock()
+
+    def ended(self, outcome, line):
+        with self.lock:
+            setattr(self, outcome, getattr(self, outcome) + 1)
+            print(line, flush=True)
 
     def case(self, name, function, *arguments):
         """Runs one case and prints its line; returns whether it passed."""
@@ -20,16 +27,13 @@ class Suite:
         try:
             function(*arguments)
         except NotRun as reason:
-            self.skipped += 1
-            print(f"NOT RUN {self.name} {name}: {reason}", flush=True)
+            self.ended("skipped", f"NOT RUN {self.name} {name}: {reason}")
             return False
         except Exception as failure:  # noqa: BLE001 a failing case must not end the suite
-            self.failed += 1
             trace = "" if isinstance(failure, AssertionError) else traceback.format_exc()
-            print(f"FAILED {self.name} {name}: {failure}\n{trace}", flush=True)
+            self.ended("failed", f"FAILED {self.name} {name}: {failure}\n{trace}")
             return False
-        self.passed += 1
-        print(f"ok {self.name} {name} ({time.monotonic() - started:.1f} s)", flush=True)
+        self.ended("passed", f"ok {self.name} {name} ({time.monotonic() - started:.1f} s)")
         return True
 
     def finish(self):

@@ -5,6 +5,7 @@ condition, and is ended by its pid when its `with` block is left. Nothing here s
 time and hopes.
 """
 
+import atexit
 import contextlib
 import os
 import pathlib
@@ -31,6 +32,24 @@ def ottla_binary():
             return str(path)
     raise FileNotFoundError(f"no ottla binary below {TARGET}: run cargo build --release first")
 
+
+_running = set()
+
+
+def _end_what_runs(*_):
+    for process in list(_running):
+        if process.poll() is None:
+            process.kill()
+
+
+def _terminated(*_):
+    """A suite that is told to end leaves no server behind, whichever thread started it."""
+    _end_what_runs()
+    os._exit(143)
+
+
+atexit.register(_end_what_runs)
+signal.signal(signal.SIGTERM, _terminated)
 
 _handed_out = set()
 
@@ -90,6 +109,10 @@ class Server:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 env=env, cwd=cwd or self.folder, start_new_session=True)
+        _running.add(self.process)
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
 
     def ready(self):
         raise NotImplementedError

@@ -218,11 +218,13 @@ impl Registrar {
     }
 
     /// Registers the broker in the current session, and returns its epoch. Waits for the
-    /// registration of an earlier process to expire.
+    /// registration of an earlier process to expire: ZooKeeper does that in steps of its tick, which
+    /// is at most half a session timeout, and a busy one is late, so two session timeouts.
     pub async fn register(&self) -> Result<i64, SessionError> {
         let path = paths::broker(self.id);
         let begun = Instant::now();
-        let deadline = begun + self.session_timeout;
+        let patience = self.session_timeout * 2;
+        let deadline = begun + patience;
         let mut waiting = false;
         loop {
             let info = self.info.lock().clone();
@@ -286,7 +288,7 @@ impl Registrar {
                 warn!(
                     "{path} is held by session 0x{owner:x} ({}); waiting up to {} ms for it to expire",
                     addresses(&data),
-                    self.session_timeout.as_millis()
+                    patience.as_millis()
                 );
             }
             if timeout_at(deadline, gone).await.is_err() {
