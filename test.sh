@@ -95,7 +95,7 @@ part deny deny
 part unit cargo test --workspace
 part release cargo build --release
 beside kafka-tools suite kafka-tools -- takeover suite takeover
-part bigfile suite bigfile
+beside operation suite operation -- bigfile suite bigfile
 beside znodes suite znodes -- clients suite clients
 
 echo

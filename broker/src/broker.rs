@@ -35,7 +35,7 @@ use crate::controller::core::Settings as ControllerSettings;
 use crate::controller::run::{Controller, ControllerParts, Register, rebalance_interval};
 use crate::group::coordinator::GroupCoordinator;
 use crate::group::offsets_topic::ReplicatedOffsetsTopic;
-use crate::log::dir::{stored_identity, verify_identity};
+use crate::log::dir::{MetaError, stored_identity, verify_identity};
 use crate::log::manager::{LogManager, ManagerConfig};
 use crate::net::{Connections, Limits, Listener, regions};
 use crate::replica::manager::{Parts, ReplicaManager};
@@ -52,7 +52,8 @@ use crate::zk::{self, BoxFuture, Store, config_changes, configs, features, paths
 
 const SERVER: &str = "kafka.server.KafkaServer";
 /// What an ensemble that starts together with the broker is granted beyond
-/// `zookeeper.connection.timeout.ms`: compose files rarely order things.
+/// `zookeeper.connection.timeout.ms`, unless `KAFKA_CUB_ZK_TIMEOUT` says otherwise: compose files
+/// rarely order things.
 const ENSEMBLE_GRACE: Duration = Duration::from_secs(40);
 /// How long to wait for the controller's first word before opening the port all the same.
 const FIRST_METADATA: Duration = Duration::from_secs(30);
@@ -75,7 +76,16 @@ pub enum StartError {
     #[error(transparent)]
     Embedded(#[from] zk::embedded::OpenError),
     #[error(transparent)]
-    Identity(#[from] crate::log::dir::MetaError),
+    Identity(#[from] MetaError),
+    #[error("Invalid cluster.id in: {path}. Expected {expected}, but read {read}. {advice}")]
+    OtherCluster {
+        path: String,
+        /// The id in the coordination store.
+        expected: String,
+        /// The id in the log dir.
+        read: String,
+        advice: String,
+    },
     #[error(transparent)]
     Log(#[from] crate::log::Error),
     #[error("{path}: {source}; create it, or change log.dirs")]
@@ -125,7 +135,7 @@ impl Broker {
         let Loaded {
             config,
             environment,
-            ..
+            from_kraft,
         } = loaded;
         info!(target: SERVER, "starting");
         raise_file_limit();
@@ -139,7 +149,12 @@ impl Broker {
         }
         let listeners = bind(&config)?;
 
-        let store = open_store(&config, Arc::clone(&clock)).await?;
+        let store = {
+            let grace = environment
+                .ensemble_grace_seconds
+                .map_or(ENSEMBLE_GRACE, Duration::from_secs);
+            open_store(&config, grace, Arc::clone(&clock)).await?
+        };
         create_persistent_paths(&*store).await?;
         if let Some(id) = &environment.cluster_id {
             let data = zk::data::encode_cluster_id(id);
@@ -148,7 +163,13 @@ impl Broker {
         let cluster_id = cluster_id(&*store).await?;
         info!(target: SERVER, "Cluster ID = {cluster_id}");
         let broker_id = broker_id(&config, &*store).await?;
-        verify_identity(config.log_dirs(), &cluster_id, broker_id)?;
+        match verify_identity(config.log_dirs(), &cluster_id, broker_id) {
+            Ok(_) => {}
+            Err(MetaError::ClusterId { path, stored, ours }) => {
+                return Err(other_cluster(&config, &*store, path, stored, ours).await);
+            }
+            Err(error) => return Err(error.into()),
+        }
         let live = Arc::new(LiveConfig::new(config.with_broker_id(broker_id)));
         configs::load_broker_configs(&*store, &live).await?;
         let config = live.load();
@@ -232,7 +253,10 @@ impl Broker {
             stop.clone(),
         ));
         wait_for_metadata(&cluster, &*store, broker_id).await;
-        create_topics(&rooms, &environment.topics).await;
+        if !environment.topics.is_empty() {
+            create_topics(&rooms, &environment.topics).await;
+            wait_for_metadata(&cluster, &*store, broker_id).await;
+        }
 
         let connections = Connections::new();
         let limits = Arc::new(limits(&config));
@@ -255,6 +279,10 @@ impl Broker {
         }
         info!(target: "org.apache.kafka.common.utils.AppInfoParser", "Kafka version: 3.9.1");
         info!(target: SERVER, "[KafkaServer id={broker_id}] started");
+        if from_kraft {
+            info!(target: "kafka.server.BrokerLifecycleManager", "[BrokerLifecycleManager id={broker_id}] The broker is in RUNNING: Transitioning from RECOVERY to RUNNING.");
+            info!(target: "kafka.server.KafkaRaftServer", "[KafkaRaftServer nodeId={broker_id}] Kafka Server started");
+        }
         tracing::debug!(target: SERVER, "started in {} ms", begun.elapsed().as_millis());
         Ok(Self {
             rooms,
@@ -402,14 +430,18 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-async fn open_store(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
+async fn open_store(
+    config: &Config,
+    grace: Duration,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Store>, StartError> {
     let millis = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
     if let Some(connect) = config.zookeeper_connect() {
         info!(target: SERVER, "Connecting to zookeeper on {connect}");
         let store = Ensemble::connect(EnsembleConfig {
             connect: ConnectString::parse(connect)?,
             session_timeout: millis(config.zookeeper_session_timeout_ms()),
-            connection_timeout: millis(config.zookeeper_connection_timeout_ms()) + ENSEMBLE_GRACE,
+            connection_timeout: millis(config.zookeeper_connection_timeout_ms()) + grace,
         })
         .await?;
         return Ok(Arc::new(store));
@@ -613,6 +645,47 @@ async fn wait_for_metadata(cluster: &Cluster, store: &dyn Store, id: BrokerId) {
         .is_err()
     {
         warn!(target: SERVER, "the controller has not told of all {} topics within {} s; opening the port without", expected.len(), FIRST_TOPICS.as_secs());
+    }
+}
+
+/// Kafka's refusal, and what people need to get out of it: which of the two is new.
+async fn other_cluster(
+    config: &Config,
+    store: &dyn Store,
+    path: String,
+    read: String,
+    expected: String,
+) -> StartError {
+    let created = store.exists(paths::CLUSTER_ID).await.ok().flatten();
+    let written = std::fs::metadata(&path)
+        .and_then(|found| found.modified())
+        .ok();
+    let written = written
+        .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
+        .and_then(|age| i64::try_from(age.as_millis()).ok());
+    let connect = config.zookeeper_connect().unwrap_or_default();
+    let newer = match (created, written) {
+        (Some(stat), Some(written)) if stat.ctime > written => {
+            "ZooKeeper's /cluster/id is the new one: its data was lost, or zookeeper.connect names another ensemble"
+        }
+        (Some(_), Some(_)) => {
+            "The log dir is the new one: it comes from another cluster than the one in ZooKeeper"
+        }
+        _ => "One of the two belongs to another cluster",
+    };
+    let dirs: Vec<_> = config
+        .log_dirs()
+        .iter()
+        .map(|dir| dir.display().to_string())
+        .collect();
+    let dirs = dirs.join(", ");
+    StartError::OtherCluster {
+        path,
+        expected,
+        read,
+        advice: format!(
+            "{newer}. Keep the records: restore ZooKeeper's data or correct zookeeper.connect={connect}. Or join the cluster of ZooKeeper without them: empty {dirs}"
+        ),
     }
 }
 

@@ -22,7 +22,9 @@ mod dump_log;
 mod get_offsets;
 mod log_dirs;
 mod options;
+mod server_stop;
 mod topics;
+mod zookeeper_shell;
 
 pub mod server;
 
@@ -85,6 +87,16 @@ const TOOLS: &[Tool] = &[
         about: "the contents of segments, indexes and producer snapshots",
         run: dump_log::run,
     },
+    Tool {
+        name: "server-stop",
+        about: "end the brokers of this machine",
+        run: server_stop::run,
+    },
+    Tool {
+        name: "zookeeper-shell",
+        about: "list, read and write ZooKeeper's nodes",
+        run: zookeeper_shell::run,
+    },
 ];
 
 const HELP_HEAD: &str = "\
@@ -130,10 +142,14 @@ pub fn main(arguments: &[String]) -> ExitCode {
     }
 }
 
-/// `kafka-topics.sh` in any folder → `topics`; `None` when called as `ottla` or anything else.
+/// `kafka-topics.sh` in any folder → `topics`, `zookeeper-shell.sh` → `zookeeper-shell`; `None` when
+/// called as `ottla` or anything else.
 fn tool_name(called_as: &str) -> Option<String> {
     let file = Path::new(called_as).file_name()?.to_str()?;
     let name = file.strip_suffix(".sh").unwrap_or(file);
+    if name == "zookeeper-shell" {
+        return Some(name.to_owned());
+    }
     let name = name.strip_prefix("kafka-")?;
     Some(name.to_owned())
 }
@@ -168,11 +184,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_tool_has_its_links_in_the_image() {
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../docker/usr/bin/install-tool-links"
+        );
+        let script = std::fs::read_to_string(script).expect("reads the script");
+        for tool in TOOLS {
+            let linked = script.split_whitespace().any(|word| word == tool.name);
+            assert!(linked, "{} is missing in install-tool-links", tool.name);
+        }
+    }
+
+    #[test]
     fn tools_are_found_by_the_name_they_are_called_with() {
         for (called_as, tool) in [
             ("kafka-topics", Some("topics")),
             ("/opt/kafka/bin/kafka-topics.sh", Some("topics")),
             ("kafka-server-start.sh", Some("server-start")),
+            ("zookeeper-shell.sh", Some("zookeeper-shell")),
             ("/usr/bin/ottla", None),
             ("target/release/ottla", None),
         ] {

@@ -43,6 +43,9 @@ pub fn run(arguments: &[String]) -> ExitCode {
 }
 
 fn start(arguments: &[String]) -> Result<u8> {
+    if arguments.iter().any(|word| word == "-daemon") {
+        return start_in_background(arguments);
+    }
     let (mut sources, format) = parse(arguments)?;
     let variables: Vec<_> = std::env::vars().collect();
     if sources.file.is_none()
@@ -95,8 +98,8 @@ fn parse(arguments: &[String]) -> Result<(Sources, Format)> {
                 None => bail!("--override wants KEY=VALUE"),
             },
             "--json-log" => format = Format::Json,
-            // Kafka's script goes to the background itself; a supervisor does it better.
-            "-daemon" | "-loggc" => {}
+            // There is no garbage to log.
+            "-loggc" => {}
             word if word.starts_with("--override=") => {
                 sources
                     .overrides
@@ -138,7 +141,7 @@ async fn serve(loaded: crate::config::sources::Loaded) -> Result<u8> {
         .collect();
     let addresses = broker.addresses().join(", ");
     info!(target: "ottla", "Listening on {addresses}, data in {}. Try: kcat -b {} -L", dirs.join(", "),
-        broker.addresses().first().and_then(|address| address.split_once("://")).map_or("localhost:9092", |(_, at)| at));
+        try_at(broker.addresses()));
     let (name, code) = tokio::select! {
         _ = terminate.recv() => ("SIGTERM", TERMINATED),
         _ = interrupt.recv() => ("SIGINT", INTERRUPTED),
@@ -150,6 +153,38 @@ async fn serve(loaded: crate::config::sources::Loaded) -> Result<u8> {
     info!(target: "org.apache.kafka.common.utils.LoggingSignalHandler", "Terminating process due to signal {name}");
     broker.stop().await;
     Ok(code)
+}
+
+/// Where a client on this machine reaches the first listener.
+fn try_at(addresses: &[String]) -> String {
+    let at = addresses
+        .first()
+        .and_then(|address| address.split_once("://"))
+        .map_or("localhost:9092", |(_, at)| at);
+    match at.rsplit_once(':') {
+        Some(("0.0.0.0" | "[::]", port)) => format!("localhost:{port}"),
+        _ => at.to_owned(),
+    }
+}
+
+/// `kafka-server-start -daemon`: the broker in a session of its own, its output in
+/// `$LOG_DIR/kafkaServer.out` as Kafka's script has it.
+fn start_in_background(arguments: &[String]) -> Result<u8> {
+    use std::os::unix::process::CommandExt as _;
+    let folder = std::env::var_os("LOG_DIR").map_or_else(|| PathBuf::from("logs"), PathBuf::from);
+    let path = folder.join("kafkaServer.out");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let output = std::fs::File::create(&path).with_context(|| path.display().to_string())?;
+    std::process::Command::new(std::env::current_exe()?)
+        .arg("server")
+        .args(arguments.iter().filter(|word| *word != "-daemon"))
+        .stdin(std::process::Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        // Ctrl-C of the shell that started it is not for the daemon.
+        .process_group(0)
+        .spawn()?;
+    Ok(0)
 }
 
 #[cfg(test)]
@@ -172,6 +207,17 @@ mod tests {
         assert!(parse(&words("--nonsense")).is_err());
         assert!(parse(&words("a b")).is_err());
         assert!(parse(&words("--override")).is_err());
+    }
+
+    #[test]
+    fn the_hint_is_an_address_that_can_be_connected_to() {
+        for (address, hint) in [
+            ("PLAINTEXT://[::]:9092", "localhost:9092"),
+            ("PLAINTEXT://0.0.0.0:9192", "localhost:9192"),
+            ("A://10.0.0.1:9092", "10.0.0.1:9092"),
+        ] {
+            assert_eq!(try_at(&[address.to_owned()]), hint);
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Environment {
     pub cluster_id: Option<String>,
     /// Port of a jmx_exporter agent in `KAFKA_OPTS`, whose place `/metrics` takes.
     pub metrics_port: Option<u16>,
+    /// `KAFKA_CUB_ZK_TIMEOUT`: how long Confluent's image waits for ZooKeeper before Kafka does.
+    pub ensemble_grace_seconds: Option<u64>,
     /// Worth one line each at start.
     pub notes: Vec<String>,
 }
@@ -158,6 +160,9 @@ impl Environment {
             .find_map(|name| variables.get(*name))
             .filter(|id| !id.is_empty())
             .cloned();
+        self.ensemble_grace_seconds = variables
+            .get("KAFKA_CUB_ZK_TIMEOUT")
+            .and_then(|seconds| seconds.trim().parse().ok());
         self.metrics_port = variables
             .get("KAFKA_OPTS")
             .and_then(|options| jmx_exporter_port(options));
