@@ -5,8 +5,9 @@
 //! files, so that a slow disk cannot expire a session; `data` (connections, produce, fetch) appends
 //! to and reads from the page cache inline.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::ToSocketAddrs;
+mod listeners;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,10 +24,9 @@ use tracing::{error, info, warn};
 use crate::api::Dispatcher;
 use crate::api::context::Rooms;
 use crate::clock::{Clock, SystemClock};
-use crate::cluster::image::{Cluster, Endpoint};
+use crate::cluster::image::Cluster;
 use crate::cluster::update::{ControllerEpochGate, update_metadata};
 use crate::config::environment::TopicToCreate;
-use crate::config::listener::SecurityProtocol;
 use crate::config::sources::Loaded;
 use crate::config::{Config, LiveConfig, Properties};
 use crate::controller::admin::{self, NewTopic, TopicAdmin};
@@ -37,12 +37,11 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::group::offsets_topic::ReplicatedOffsetsTopic;
 use crate::log::dir::{MetaError, stored_identity, verify_identity};
 use crate::log::manager::{LogManager, ManagerConfig};
-use crate::net::{Connections, Limits, Listener, regions};
+use crate::net::{Connections, regions};
 use crate::replica::manager::{Parts, ReplicaManager};
 use crate::txn::producer_id::ProducerIds;
 use crate::types::BrokerId;
 use crate::zk::connect::ConnectString;
-use crate::zk::data::BrokerRegistration;
 use crate::zk::embedded::{Embedded, FOLDER};
 use crate::zk::ensemble::{Ensemble, EnsembleConfig};
 use crate::zk::session::{
@@ -147,7 +146,7 @@ impl Broker {
         for dir in config.log_dirs() {
             create_log_dir(dir)?;
         }
-        let listeners = bind(&config)?;
+        let listeners = listeners::bind(&config)?;
 
         let store = {
             let grace = environment
@@ -193,7 +192,8 @@ impl Broker {
         logs.start();
         replicas.start(stop.clone());
 
-        let registration = registration(&config, &listeners);
+        let ports = listeners::ports(&listeners);
+        let registration = listeners::registration(&config, &ports);
         let registrar = Arc::new(Registrar::new(
             Arc::clone(&store),
             Arc::clone(&clock),
@@ -245,7 +245,8 @@ impl Broker {
             groups,
             controller,
         });
-        follow_config_changes(&rooms, &stop);
+        let (changing, config_changed) = watch::channel(());
+        follow_config_changes(&rooms, changing, &stop);
         let known = Arc::clone(&cluster);
         tokio::spawn(features::follow(
             Arc::clone(&store),
@@ -259,7 +260,14 @@ impl Broker {
         }
 
         let connections = Connections::new();
-        let limits = Arc::new(limits(&config));
+        let (shared, limits) = watch::channel(Arc::new(listeners::limits(&config)));
+        tokio::spawn(listeners::follow(
+            Arc::clone(&live),
+            ports,
+            Arc::clone(&registrar),
+            shared,
+            config_changed,
+        ));
         let handler = Arc::new(Dispatcher {
             rooms: Arc::clone(&rooms),
         });
@@ -269,7 +277,7 @@ impl Broker {
             for listener in listeners {
                 let shown = format!("{}://{}", listener.name(), listener.local_addr());
                 listener
-                    .accept(Arc::clone(&handler), Arc::clone(&limits), &connections)
+                    .accept(Arc::clone(&handler), limits.clone(), &connections)
                     .map_err(|source| StartError::Bind {
                         listener: shown.clone(),
                         source,
@@ -373,61 +381,6 @@ fn create_log_dir(dir: &PathBuf) -> Result<(), StartError> {
         path: dir.display().to_string(),
         source,
     })
-}
-
-fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
-    let limits = limits(config);
-    let mut bound = Vec::new();
-    for listener in config.listeners() {
-        if listener.security_protocol != SecurityProtocol::Plaintext {
-            return Err(StartError::Security {
-                listener: listener.to_string(),
-                protocol: listener.security_protocol.name(),
-            });
-        }
-        let failed = |source| StartError::Bind {
-            listener: listener.to_string(),
-            source,
-        };
-        let port = u16::try_from(listener.port)
-            .map_err(|_| failed(std::io::ErrorKind::InvalidInput.into()))?;
-        bound.push(
-            Listener::bind(&listener.name, listener.host.as_deref(), port, &limits)
-                .map_err(failed)?,
-        );
-    }
-    Ok(bound)
-}
-
-fn limits(config: &Config) -> Limits {
-    let count = |limit: i32| usize::try_from(limit).unwrap_or(0);
-    let buffer = |bytes: i32| usize::try_from(bytes).ok();
-    let mut overrides = HashMap::new();
-    for (host, limit) in config.max_connections_per_ip_overrides() {
-        match (host.as_str(), 0u16).to_socket_addrs() {
-            Ok(addresses) => {
-                overrides.extend(addresses.map(|address| (address.ip(), count(*limit))))
-            }
-            Err(error) => {
-                warn!(target: SERVER, "max.connections.per.ip.overrides: {host}: {error}")
-            }
-        }
-    }
-    Limits {
-        max_frame_bytes: count(config.socket_request_max_bytes()),
-        max_idle: u64::try_from(config.connections_max_idle_ms())
-            .ok()
-            .map(Duration::from_millis),
-        max_connections: count(config.max_connections()),
-        max_connections_per_ip: count(config.max_connections_per_ip()),
-        max_connections_per_ip_overrides: overrides,
-        max_connection_creation_rate: u32::try_from(config.max_connection_creation_rate())
-            .unwrap_or(u32::MAX),
-        send_buffer_bytes: buffer(config.socket_send_buffer_bytes()),
-        receive_buffer_bytes: buffer(config.socket_receive_buffer_bytes()),
-        listen_backlog: config.socket_listen_backlog_size(),
-        ..Limits::default()
-    }
 }
 
 async fn open_store(
@@ -539,35 +492,6 @@ fn follow_dir_failures(
     });
 }
 
-/// What other brokers and the controller are told of this one.
-fn registration(config: &Config, bound: &[Listener]) -> BrokerRegistration {
-    let endpoints = config
-        .advertised_listeners()
-        .iter()
-        .map(|advertised| {
-            let port = match advertised.port {
-                0 => bound
-                    .iter()
-                    .find(|listener| **listener.name() == *advertised.name)
-                    .map_or(0, |listener| i32::from(listener.local_addr().port())),
-                port => port,
-            };
-            Endpoint {
-                listener: advertised.name.clone(),
-                security_protocol: advertised.security_protocol.id(),
-                host: advertised.host.clone().unwrap_or_else(host_name),
-                port,
-            }
-        })
-        .collect();
-    BrokerRegistration::new(endpoints, config.broker_rack().map(str::to_owned))
-}
-
-fn host_name() -> String {
-    let name = rustix::system::uname();
-    name.nodename().to_string_lossy().into_owned()
-}
-
 fn registering(registrar: &Arc<Registrar>, gate: &Arc<ControllerEpochGate>) -> Register {
     let (registrar, gate) = (Arc::clone(registrar), Arc::clone(gate));
     Arc::new(move || {
@@ -590,7 +514,7 @@ fn registering(registrar: &Arc<Registrar>, gate: &Arc<ControllerEpochGate>) -> R
     })
 }
 
-fn follow_config_changes(rooms: &Arc<Rooms>, stop: &CancellationToken) {
+fn follow_config_changes(rooms: &Arc<Rooms>, changed: watch::Sender<()>, stop: &CancellationToken) {
     let (store, clock) = (Arc::clone(&rooms.store), Arc::clone(&rooms.clock));
     let (rooms, stop) = (Arc::clone(rooms), stop.clone());
     tokio::spawn(async move {
@@ -599,6 +523,7 @@ fn follow_config_changes(rooms: &Arc<Rooms>, stop: &CancellationToken) {
                 rooms
                     .config
                     .apply_entity(&change.entity_name, &change.config);
+                changed.send_replace(());
             }
             configs::TOPICS => rooms
                 .replicas

@@ -335,7 +335,11 @@ mod tests {
         let listener = Listener::bind("PLAINTEXT", Some("127.0.0.1"), 0, &limits).unwrap();
         let address = listener.local_addr();
         listener
-            .accept(Arc::new(OldBroker), Arc::new(limits), &Connections::new())
+            .accept(
+                Arc::new(OldBroker),
+                tokio::sync::watch::channel(Arc::new(limits)).1,
+                &Connections::new(),
+            )
             .unwrap();
         Client::connect(address, Options::default()).await.unwrap()
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -75,14 +75,14 @@ impl Listener {
     }
 
     /// Opens the port and serves it, on tasks of `connections` in the current runtime, until
-    /// `connections` is stopped.
+    /// `connections` is stopped. A connection keeps the limits it was accepted under.
     pub fn accept<H: Handler>(
         self,
         handler: Arc<H>,
-        limits: Arc<Limits>,
+        limits: watch::Receiver<Arc<Limits>>,
         connections: &Arc<Connections>,
     ) -> io::Result<()> {
-        self.socket.listen(limits.listen_backlog)?;
+        self.socket.listen(limits.borrow().listen_backlog)?;
         self.socket.set_nonblocking(true)?;
         let listener = TcpListener::from_std(self.socket.into())?;
         tracing::info!(
@@ -172,13 +172,17 @@ impl Connections {
     }
 
     /// Waits until the broker may hold one more connection.
-    async fn wait_for_slot(&self, limits: &Limits) {
+    async fn wait_for_slot(&self, limits: &mut watch::Receiver<Arc<Limits>>) {
         loop {
             let gone = self.gone.notified();
-            if self.counts.lock().total < limits.max_connections {
+            let most = limits.borrow_and_update().max_connections;
+            if self.counts.lock().total < most {
                 return;
             }
-            gone.await;
+            tokio::select! {
+                () = gone => {}
+                Ok(()) = limits.changed() => {}
+            }
         }
     }
 
@@ -242,16 +246,16 @@ struct Acceptor<H> {
     name: Arc<str>,
     listener: TcpListener,
     handler: Arc<H>,
-    limits: Arc<Limits>,
+    limits: watch::Receiver<Arc<Limits>>,
     connections: Arc<Connections>,
     log: Arc<LogLimit>,
 }
 
 impl<H: Handler> Acceptor<H> {
-    async fn run(self) {
+    async fn run(mut self) {
         loop {
-            self.connections.wait_for_slot(&self.limits).await;
-            while let Some(later) = self.connections.creation_slot(Instant::now(), &self.limits) {
+            self.connections.wait_for_slot(&mut self.limits).await;
+            while let Some(later) = self.creation_slot() {
                 sleep_until(later).await;
             }
             match self.listener.accept().await {
@@ -271,10 +275,16 @@ impl<H: Handler> Acceptor<H> {
         }
     }
 
+    fn creation_slot(&self) -> Option<Instant> {
+        self.connections
+            .creation_slot(Instant::now(), &self.limits.borrow())
+    }
+
     fn serve(&self, stream: TcpStream, address: SocketAddr) {
+        let limits = Arc::clone(&self.limits.borrow());
         // An IPv4 peer of a dual-stack port.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let counted = match self.connections.add(address.ip(), &self.limits) {
+        let counted = match self.connections.add(address.ip(), &limits) {
             Ok(counted) => counted,
             Err(limit) => {
                 self.log.warn(|more| {
@@ -288,7 +298,7 @@ impl<H: Handler> Acceptor<H> {
                 return;
             }
         };
-        if let Err(error) = prepare(&stream, &self.limits) {
+        if let Err(error) = prepare(&stream, &limits) {
             tracing::debug!(target: SOCKET_SERVER, "{address}: {error}");
             return;
         }
@@ -299,7 +309,6 @@ impl<H: Handler> Acceptor<H> {
             principal: anonymous(),
         };
         let handler = Arc::clone(&self.handler);
-        let limits = Arc::clone(&self.limits);
         let stop = self.connections.stop.child_token();
         let name = Arc::clone(&self.name);
         let log = Arc::clone(&self.log);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::*;
@@ -73,6 +74,7 @@ struct Server {
     address: SocketAddr,
     handler: Arc<Echo>,
     connections: Arc<Connections>,
+    limits: watch::Sender<Arc<Limits>>,
 }
 
 fn serve(handler: Echo, limits: Limits) -> Server {
@@ -80,13 +82,15 @@ fn serve(handler: Echo, limits: Limits) -> Server {
     let address = listener.local_addr();
     let handler = Arc::new(handler);
     let connections = Connections::new();
+    let (sender, limits) = watch::channel(Arc::new(limits));
     listener
-        .accept(Arc::clone(&handler), Arc::new(limits), &connections)
+        .accept(Arc::clone(&handler), limits, &connections)
         .unwrap();
     Server {
         address,
         handler,
         connections,
+        limits: sender,
     }
 }
 
@@ -353,6 +357,23 @@ async fn a_full_broker_accepts_when_a_connection_has_gone() {
 }
 
 #[tokio::test]
+async fn a_full_broker_accepts_when_its_limit_is_raised() {
+    let server = serve(
+        Echo::default(),
+        Limits {
+            max_connections: 0,
+            ..Limits::default()
+        },
+    );
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    client.write_all(&frame(b"x")).await.unwrap();
+    let early = timeout(Duration::from_millis(100), client.read_u8()).await;
+    assert!(early.is_err());
+    server.limits.send_replace(Arc::new(Limits::default()));
+    assert_eq!(read_frame(&mut client).await, b"x");
+}
+
+#[tokio::test]
 async fn nobody_connects_before_accept_and_nothing_is_left_after_stop() {
     let listener = Listener::bind("PLAINTEXT", Some("127.0.0.1"), 0, &Limits::default()).unwrap();
     let address = listener.local_addr();
@@ -365,7 +386,7 @@ async fn nobody_connects_before_accept_and_nothing_is_left_after_stop() {
     listener
         .accept(
             Arc::clone(&handler),
-            Arc::new(Limits::default()),
+            watch::channel(Arc::new(Limits::default())).1,
             &connections,
         )
         .unwrap();
