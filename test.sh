@@ -97,6 +97,8 @@ part release cargo build --release
 beside kafka-tools suite kafka-tools -- takeover suite takeover
 beside operation suite operation -- bigfile suite bigfile
 beside znodes suite znodes -- clients suite clients
+# Timings want an idle machine and ten minutes: only when asked for.
+[ ${#wanted[@]} -eq 0 ] || part figures suite figures
 
 echo
 printf '%s\n' "${summary[@]}"
