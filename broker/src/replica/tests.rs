@@ -343,6 +343,8 @@ fn to_fetch(index: i32, offset: Offset) -> ToFetch {
 fn at_once() -> FetchParams {
     FetchParams {
         replica_id: -1,
+        replica_epoch: -1,
+        reader: None,
         max_wait: Duration::ZERO,
         min_bytes: 1,
         max_bytes: 50 << 20,
