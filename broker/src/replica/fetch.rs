@@ -14,6 +14,7 @@ use super::partition::{Offsets, Partition};
 use super::selector::{Reader, preferred_replica};
 use super::session::Wanted;
 use super::state::FollowerFetch;
+use super::truncation::{Fetching, divergence};
 use crate::error::{ErrorCode, KafkaCode};
 use crate::log::{AbortedTransaction, EpochEndOffset, FileRegion, Log, ReadRequest};
 use crate::purgatory::{Registration, Waiter};
@@ -328,6 +329,7 @@ impl ReplicaManager {
             if is_first && params.is_from_follower() {
                 let proposal = partition.on_follower_fetch(
                     params.replica_id,
+                    wanted.current_leader_epoch,
                     FollowerFetch {
                         fetch_offset: wanted.fetch_offset,
                         log_start_offset: wanted.log_start_offset,
@@ -442,13 +444,15 @@ fn diverging_epoch(
     wanted: &Wanted,
     offsets: Offsets,
 ) -> Result<Option<EpochEndOffset>, ErrorCode> {
-    let Some(last_fetched) = wanted.last_fetched_epoch else {
+    let Some(last_fetched_epoch) = wanted.last_fetched_epoch else {
         return Ok(None);
     };
-    let end = log.end_offset_for_epoch(last_fetched);
-    if end.end_offset == -1 || end.epoch == -1 || wanted.fetch_offset < offsets.log_start {
-        return Err(ErrorCode::OffsetOutOfRange);
-    }
-    let is_diverging = end.epoch < last_fetched || end.end_offset < wanted.fetch_offset;
-    Ok(is_diverging.then_some(end))
+    divergence(
+        Fetching {
+            fetch_offset: wanted.fetch_offset,
+            last_fetched_epoch,
+        },
+        log.end_offset_for_epoch(last_fetched_epoch),
+        offsets.log_start,
+    )
 }

@@ -163,15 +163,14 @@ impl ReplicaManager {
             .get(&controller)
             .and_then(|broker| broker.endpoint(listener))
             .ok_or_else(unknown)?;
-        let timeout = Duration::from_millis(
-            u64::try_from(config.controller_socket_timeout_ms()).unwrap_or(30_000),
-        );
+        let connect_timeout = config.socket_connection_setup_timeout_ms();
+        let request_timeout = i64::from(config.controller_socket_timeout_ms());
         let mut client = Client::connect(
             (endpoint.host.as_str(), port(endpoint.port)),
             Options {
                 client_id: self.broker_id().to_string(),
-                connect_timeout: timeout,
-                request_timeout: timeout,
+                connect_timeout: Duration::from_millis(connect_timeout.max(0).unsigned_abs()),
+                request_timeout: Duration::from_millis(request_timeout.max(0).unsigned_abs()),
                 ..Options::default()
             },
         )

@@ -28,6 +28,7 @@ use super::fetcher::core::Start;
 use super::fetcher::{Fetchers, ToFollow};
 use super::isr::AlterPartitions;
 use super::partition::{Lag, Partition};
+use super::selector::{LEADER, RACK_AWARE};
 use super::session::SessionCache;
 use super::state::Decision;
 use crate::clock::Clock;
@@ -747,6 +748,13 @@ impl ReplicaManager {
         tokio::spawn(Arc::clone(self).shrink_rounds(cancel.clone()));
         tokio::spawn(Arc::clone(self).propose_isrs(cancel.clone()));
         self.fetchers.start(data, cancel.clone());
+        if let Some(class) = self.parts.config.load().replica_selector_class()
+            && !matches!(class, RACK_AWARE | LEADER)
+        {
+            tracing::warn!(
+                "replica.selector.class={class} is not known here, consumers read from leaders; {RACK_AWARE} goes by client.rack"
+            );
+        }
         tokio::spawn(Arc::clone(self).follow_config(cancel));
     }
 

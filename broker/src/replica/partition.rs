@@ -293,10 +293,12 @@ impl Partition {
     }
 
     /// Notes a follower's progress, which may move both watermarks and bring it into the ISR: the
-    /// proposal is for the controller. NOT_LEADER_OR_FOLLOWER for a fetch that counts no more.
+    /// proposal is for the controller. NOT_LEADER_OR_FOLLOWER for a fetch that counts no more;
+    /// FENCED_LEADER_EPOCH when the leadership has changed since its offset was compared with our log.
     pub fn on_follower_fetch(
         &self,
         replica: BrokerId,
+        current_leader_epoch: Option<LeaderEpoch>,
         fetch: FollowerFetch,
         time_max_ms: Millis,
     ) -> Result<Option<IsrProposal>, ErrorCode> {
@@ -306,6 +308,7 @@ impl Partition {
             let Some(log) = log.as_ref().filter(|_| state.is_leader()) else {
                 return Err(ErrorCode::NotLeaderOrFollower);
             };
+            state.check_leader_epoch(current_leader_epoch)?;
             if !state.on_follower_fetch(replica, fetch) {
                 return Err(ErrorCode::NotLeaderOrFollower);
             }

@@ -11,6 +11,9 @@ use crate::types::BrokerId;
 /// `replica.selector.class` of the selector by rack.
 pub const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 
+/// `replica.selector.class` of the selector that always takes the leader.
+pub const LEADER: &str = "org.apache.kafka.common.replica.LeaderSelector";
+
 /// A consumer, as far as it matters where it reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reader {

@@ -557,6 +557,41 @@ impl State {
     }
 }
 
+/// Mistakes, for the tests that show that they are found.
+#[cfg(test)]
+impl State {
+    /// The least end of `replicas`, whatever the ISR is.
+    pub(super) fn least_end_of(
+        &self,
+        replicas: &[BrokerId],
+        log_end_offset: Offset,
+    ) -> Option<Offset> {
+        let least = self
+            .followers
+            .iter()
+            .filter(|(id, _)| replicas.contains(id))
+            .map(|(_, follower)| follower.log_end_offset)
+            .fold(log_end_offset, Offset::min);
+        (least >= 0).then_some(least)
+    }
+
+    /// A proposal that only looks at the high watermark.
+    pub(super) fn propose_expansion_at(
+        &mut self,
+        replica: BrokerId,
+        high_watermark: Offset,
+    ) -> Option<IsrProposal> {
+        let is_new = self.pending.is_none() && !self.isr.contains(&replica);
+        let end = self.followers.get(&replica)?.log_end_offset;
+        if !is_new || end < high_watermark {
+            return None;
+        }
+        let mut isr = self.isr.clone();
+        isr.push(replica);
+        Some(self.propose(isr, Some(replica)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -730,5 +765,188 @@ mod tests {
             state.check_follower(9, None),
             Err(ErrorCode::NotLeaderOrFollower)
         );
+    }
+
+    const ALIVE: fn(BrokerId) -> bool = |_| true;
+
+    fn committed(proposal: &IsrProposal) -> Committed {
+        Committed {
+            leader_epoch: proposal.leader_epoch,
+            partition_epoch: proposal.partition_epoch + 1,
+            isr: proposal.isr.clone(),
+            leader_recovery_state: RECOVERED,
+        }
+    }
+
+    #[test]
+    fn a_follower_joins_from_the_high_watermark_and_the_epoch_start_on() {
+        // The epoch began at 100.
+        for (end, high_watermark, is_alive, expect) in [
+            (99, 90, true, false),
+            (100, 90, true, true),
+            (100, 101, true, false),
+            (101, 101, true, true),
+            (101, 101, false, false),
+        ] {
+            let mut state = leader(&[1]);
+            fetched(&mut state, 2, end, 1_000_000);
+            let proposal = state.propose_expansion(2, high_watermark, |_| is_alive);
+            assert_eq!(
+                proposal.is_some(),
+                expect,
+                "{end} {high_watermark} {is_alive}"
+            );
+        }
+        assert_eq!(
+            leader(&[1]).propose_expansion(2, 0, ALIVE),
+            None,
+            "never fetched"
+        );
+        assert_eq!(
+            leader(&[1]).propose_expansion(9, 0, ALIVE),
+            None,
+            "a stranger"
+        );
+    }
+
+    #[test]
+    fn one_change_at_a_time_and_the_larger_isr_counts_until_it_is_known() {
+        let now = 1_000_000 + LAG + 1;
+        let mut state = leader(&[1, 2]);
+        fetched(&mut state, 2, 120, now);
+        fetched(&mut state, 3, 110, 900_000);
+        let proposal = state.propose_expansion(3, 105, ALIVE).unwrap();
+        assert_eq!(proposal.isr, [1, 2, 3]);
+        assert_eq!(state.propose_expansion(3, 105, ALIVE), None);
+        assert_eq!(state.propose_shrink(130, LAG, now + 2 * LAG), None);
+        // 3 counts for the high watermark and for what was appended, not for new appends.
+        assert_eq!(
+            state.high_watermark_candidate(125, 1, LAG, now, ALIVE),
+            Some(110)
+        );
+        assert!(!state.has_min_isr(3));
+        assert_eq!(state.acknowledged(1, 1, 3), Some(Ok(())));
+        let answer = Ok(committed(&proposal));
+        assert_eq!(
+            state.on_isr_answer(&proposal, answer.clone()),
+            IsrOutcome::Committed
+        );
+        assert_eq!((state.isr(), state.partition_epoch()), (&[1, 2, 3][..], 6));
+        assert_eq!(state.on_isr_answer(&proposal, answer), IsrOutcome::Outdated);
+        // A shrink counts only once it is committed.
+        let later = now + 2 * LAG;
+        let proposal = state.propose_shrink(130, LAG, later).unwrap();
+        assert_eq!(proposal.isr, [1]);
+        assert_eq!(
+            state.high_watermark_candidate(130, 1, LAG, later, ALIVE),
+            Some(110)
+        );
+        state.on_isr_answer(&proposal, Ok(committed(&proposal)));
+        assert_eq!(
+            state.high_watermark_candidate(130, 1, LAG, later, ALIVE),
+            Some(130)
+        );
+    }
+
+    #[test]
+    fn who_has_the_leaders_end_stays_however_long_ago_that_was() {
+        let mut state = leader(&[1, 2, 3]);
+        fetched(&mut state, 2, 120, 1_000_000);
+        fetched(&mut state, 3, 119, 1_000_000);
+        let later = 1_000_001 + LAG;
+        assert_eq!(state.propose_shrink(120, LAG, later - 1), None);
+        assert_eq!(state.propose_shrink(120, LAG, later).unwrap().isr, [1, 2]);
+    }
+
+    #[test]
+    fn what_the_controllers_answers_mean() {
+        for (code, expect, is_pending) in [
+            (
+                ErrorCode::OperationNotAttempted,
+                IsrOutcome::Reverted,
+                false,
+            ),
+            (ErrorCode::IneligibleReplica, IsrOutcome::Reverted, false),
+            (ErrorCode::UnknownTopicOrPartition, IsrOutcome::Waits, true),
+            (ErrorCode::UnknownTopicId, IsrOutcome::Waits, true),
+            (ErrorCode::FencedLeaderEpoch, IsrOutcome::Waits, true),
+            (ErrorCode::InvalidUpdateVersion, IsrOutcome::Waits, true),
+            (ErrorCode::InvalidRequest, IsrOutcome::Waits, true),
+            (ErrorCode::NewLeaderElected, IsrOutcome::Waits, true),
+            (ErrorCode::UnknownServerError, IsrOutcome::Retry, true),
+            (ErrorCode::NotController, IsrOutcome::Retry, true),
+        ] {
+            let mut state = leader(&[1]);
+            fetched(&mut state, 2, 120, 1_000_000);
+            let proposal = state.propose_expansion(2, 0, ALIVE).unwrap();
+            assert_eq!(
+                state.on_isr_answer(&proposal, Err(code)),
+                expect,
+                "{code:?}"
+            );
+            assert_eq!(state.is_isr_pending(), is_pending, "{code:?}");
+            assert_eq!(state.isr(), [1], "{code:?}");
+        }
+        let mut state = leader(&[1]);
+        fetched(&mut state, 2, 120, 1_000_000);
+        let proposal = state.propose_expansion(2, 0, ALIVE).unwrap();
+        for stale in [
+            Committed {
+                leader_epoch: 6,
+                ..committed(&proposal)
+            },
+            Committed {
+                partition_epoch: 4,
+                ..committed(&proposal)
+            },
+        ] {
+            assert_eq!(state.on_isr_answer(&proposal, Ok(stale)), IsrOutcome::Waits);
+        }
+        state.become_leader(decision(1, 6, &[1]), 130, 0);
+        assert!(!state.is_isr_pending(), "a decision ends the wait");
+    }
+
+    #[test]
+    fn a_fetch_of_an_earlier_life_counts_for_nothing() {
+        let mut state = leader(&[1, 2]);
+        let fetch = |fetch_offset, broker_epoch| FollowerFetch {
+            fetch_offset,
+            log_start_offset: 0,
+            leader_end_offset: 120,
+            broker_epoch,
+            now: 1_000_000,
+        };
+        assert!(state.on_follower_fetch(2, fetch(100, 40)));
+        assert!(state.on_follower_fetch(2, fetch(90, 41)));
+        assert!(!state.on_follower_fetch(2, fetch(120, 40)));
+        assert!(state.on_follower_fetch(2, fetch(91, -1)));
+        assert!(!state.on_follower_fetch(9, fetch(91, -1)));
+    }
+
+    #[test]
+    fn consumers_are_sent_to_members_of_the_isr_that_have_what_they_want() {
+        let mut state = leader(&[1, 2]);
+        fetched(&mut state, 2, 110, 1_000_000);
+        fetched(&mut state, 3, 120, 1_000_000);
+        let found = |offset| {
+            let found = state.read_candidates(offset, 1_000_000);
+            found.iter().map(|one| one.replica).collect::<Vec<_>>()
+        };
+        assert_eq!(found(110), [2]);
+        assert!(found(111).is_empty());
+        assert!(found(-1).is_empty());
+    }
+
+    #[test]
+    fn a_leader_has_recovered_and_says_so_with_the_next_change() {
+        let mut state = State::new(1);
+        let recovering = Decision {
+            leader_recovery_state: RECOVERING,
+            ..decision(1, 5, &[1])
+        };
+        state.become_leader(recovering, 100, 0);
+        fetched(&mut state, 2, 120, 0);
+        let proposal = state.propose_expansion(2, 0, ALIVE).unwrap();
+        assert_eq!(proposal.leader_recovery_state, RECOVERED);
     }
 }

@@ -33,6 +33,9 @@ use crate::zk::embedded::Embedded;
 use crate::zk::session::create_persistent_paths;
 use crate::zk::{CreateMode, Store, data, paths};
 
+mod exploration;
+pub(super) mod memory;
+
 const ME: BrokerId = 1;
 const OTHER: BrokerId = 2;
 const TOPIC_ID: Uuid = Uuid::from_u128(0xabcdef);

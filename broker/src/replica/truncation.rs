@@ -6,6 +6,7 @@
 //!
 //! Source: `AbstractFetcherThread.getOffsetTruncationState`; contract §4.2.
 
+use crate::error::ErrorCode;
 use crate::log::EpochEndOffset;
 use crate::types::{LeaderEpoch, Offset};
 
@@ -44,6 +45,28 @@ pub fn truncation(
         }
     };
     offset.min(follower.log_end_offset)
+}
+
+/// What a follower says of the end of its log in a Fetch.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetching {
+    pub fetch_offset: Offset,
+    pub last_fetched_epoch: LeaderEpoch,
+}
+
+/// On the leader: where the follower's log parts from ours, if it does. `end` is our end offset for
+/// the epoch the follower fetched last; OFFSET_OUT_OF_RANGE when we cannot tell.
+pub fn divergence(
+    fetching: Fetching,
+    end: EpochEndOffset,
+    log_start_offset: Offset,
+) -> Result<Option<EpochEndOffset>, ErrorCode> {
+    if end.end_offset == -1 || end.epoch == -1 || fetching.fetch_offset < log_start_offset {
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
+    let is_diverging =
+        end.epoch < fetching.last_fetched_epoch || end.end_offset < fetching.fetch_offset;
+    Ok(is_diverging.then_some(end))
 }
 
 #[cfg(test)]
@@ -87,6 +110,40 @@ mod tests {
         check((4, 30), 20);
         check((2, 30), 10);
         check((2, 7), 7);
+    }
+
+    #[test]
+    fn a_leader_finds_where_a_follower_parted() {
+        // Our epoch 3 ended at 10, and the log starts at 2.
+        let end = EpochEndOffset {
+            epoch: 3,
+            end_offset: 10,
+        };
+        for (fetch_offset, last_fetched_epoch, expect) in [
+            (10, 3, Ok(None)),
+            (7, 3, Ok(None)),
+            (11, 3, Ok(Some(end))),
+            (7, 4, Ok(Some(end))),
+            (1, 3, Err(ErrorCode::OffsetOutOfRange)),
+        ] {
+            let fetching = Fetching {
+                fetch_offset,
+                last_fetched_epoch,
+            };
+            assert_eq!(divergence(fetching, end, 2), expect, "{fetching:?}");
+        }
+        let unknown = EpochEndOffset {
+            epoch: -1,
+            end_offset: -1,
+        };
+        let fetching = Fetching {
+            fetch_offset: 7,
+            last_fetched_epoch: 9,
+        };
+        assert_eq!(
+            divergence(fetching, unknown, 2),
+            Err(ErrorCode::OffsetOutOfRange)
+        );
     }
 
     #[test]

@@ -732,3 +732,6 @@ impl Fetcher {
         self.failed.insert(partition.clone());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -245,15 +245,14 @@ impl Task {
                     "broker {leader} is not alive, or has no listener {listener}"
                 ))
             })?;
-        let timeout = Duration::from_millis(
-            u64::try_from(config.replica_socket_timeout_ms()).unwrap_or(30_000),
-        );
+        let connect_timeout = config.socket_connection_setup_timeout_ms();
+        let request_timeout = i64::from(config.replica_socket_timeout_ms());
         Client::connect(
             (endpoint.host.as_str(), port(endpoint.port)),
             Options {
                 client_id: format!("broker-{}-fetcher-{number}", manager.broker_id()),
-                connect_timeout: timeout,
-                request_timeout: timeout,
+                connect_timeout: Duration::from_millis(connect_timeout.max(0).unsigned_abs()),
+                request_timeout: Duration::from_millis(request_timeout.max(0).unsigned_abs()),
                 ..Options::default()
             },
         )
