@@ -203,3 +203,163 @@ fn partition_data(index: i32, proposal: &IsrProposal, version: i16) -> Partition
         data
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::alter_partition_response as answered;
+
+    use super::*;
+    use crate::replica::state::State;
+    use crate::replica::state::{Decision, FollowerFetch};
+
+    /// A proposal that broker 2 joins broker 1.
+    fn proposal() -> IsrProposal {
+        let mut state = State::new(1);
+        let decision = Decision {
+            controller_epoch: 1,
+            leader: 1,
+            leader_epoch: 5,
+            partition_epoch: 9,
+            isr: vec![1],
+            replicas: vec![1, 2],
+            adding_replicas: Vec::new(),
+            removing_replicas: Vec::new(),
+            leader_recovery_state: RECOVERED,
+        };
+        state.become_leader(decision, 0, 0);
+        let fetch = FollowerFetch {
+            fetch_offset: 0,
+            log_start_offset: 0,
+            leader_end_offset: 0,
+            broker_epoch: -1,
+            now: 0,
+        };
+        state.on_follower_fetch(2, fetch);
+        state.propose_expansion(2, 0, |_| true).unwrap()
+    }
+
+    fn open(partitions: &[(&str, i32, Option<u128>)]) -> Proposals {
+        let mut proposals = Proposals::default();
+        for &(topic, index, id) in partitions {
+            let item = Item {
+                topic_id: id.map(Uuid::from_u128),
+                proposal: proposal(),
+            };
+            proposals.add(TopicPartition::new(topic, index), item);
+        }
+        proposals
+    }
+
+    fn answer(topics: &[(&str, u128, &[(i32, ErrorCode, i8)])]) -> AlterPartitionResponse {
+        let topics = topics.iter().map(|(name, id, partitions)| {
+            let partitions = partitions.iter().map(|&(index, code, recovery)| {
+                answered::PartitionData::default()
+                    .with_partition_index(index)
+                    .with_error_code(code.value())
+                    .with_leader_epoch(5)
+                    .with_partition_epoch(10)
+                    .with_isr(vec![WireBrokerId(1), WireBrokerId(2)])
+                    .with_leader_recovery_state(recovery)
+            });
+            answered::TopicData::default()
+                .with_topic_name(WireTopicName(StrBytes::from_string((*name).to_owned())))
+                .with_topic_id(Uuid::from_u128(*id))
+                .with_partitions(partitions.collect())
+        });
+        AlterPartitionResponse::default().with_topics(topics.collect())
+    }
+
+    #[test]
+    fn a_request_says_ids_and_epochs_as_its_version_has_them() {
+        let batch = open(&[("t", 0, Some(7)), ("t", 3, Some(7)), ("u", 0, Some(8))]).batch();
+        assert!(batch.can_use_topic_ids());
+        for version in 0..=3 {
+            let request = batch.request(1, 40, version);
+            assert_eq!((request.broker_id.0, request.broker_epoch), (1, 40));
+            assert_eq!(request.topics.len(), 2);
+            let topic = &request.topics[0];
+            assert_eq!(topic.topic_name.is_empty(), version > 1);
+            assert_eq!(topic.topic_id.is_nil(), version <= 1);
+            let partition = &topic.partitions[1];
+            assert_eq!(partition.partition_index, 3);
+            assert_eq!((partition.leader_epoch, partition.partition_epoch), (5, 9));
+            let isr: Vec<i32> = if version < 3 {
+                partition.new_isr.iter().map(|id| id.0).collect()
+            } else {
+                let members = partition.new_isr_with_epochs.iter();
+                members
+                    .map(|member| {
+                        assert_eq!(member.broker_epoch, -1);
+                        member.broker_id.0
+                    })
+                    .collect()
+            };
+            assert_eq!(isr, [1, 2], "version {version}");
+        }
+        let batch = open(&[("t", 0, Some(7)), ("u", 0, None)]).batch();
+        assert!(!batch.can_use_topic_ids());
+    }
+
+    #[test]
+    fn each_proposal_gets_its_answer_and_those_without_one_stay_open() {
+        for version in [1, 3] {
+            let mut proposals = open(&[
+                ("t", 0, Some(7)),
+                ("t", 1, Some(7)),
+                ("t", 2, Some(7)),
+                ("u", 0, Some(8)),
+            ]);
+            let batch = proposals.batch();
+            let response = answer(&[
+                (
+                    "t",
+                    7,
+                    &[
+                        (0, ErrorCode::None, RECOVERED),
+                        (1, ErrorCode::InvalidUpdateVersion, RECOVERED),
+                        (2, ErrorCode::None, 9),
+                    ],
+                ),
+                // Nobody asked.
+                ("v", 9, &[(0, ErrorCode::None, RECOVERED)]),
+            ]);
+            let answered = proposals.on_answer(batch, version, &response);
+            let found: Vec<_> = answered
+                .iter()
+                .map(|one| {
+                    (
+                        one.partition.to_string(),
+                        one.answer.as_ref().err().copied(),
+                    )
+                })
+                .collect();
+            assert_eq!(
+                found,
+                [
+                    ("t-0".to_owned(), None),
+                    ("t-1".to_owned(), Some(ErrorCode::InvalidUpdateVersion)),
+                    ("t-2".to_owned(), Some(ErrorCode::UnknownServerError)),
+                ]
+            );
+            let left = proposals.batch();
+            assert_eq!(
+                left.items.keys().collect::<Vec<_>>(),
+                [&TopicPartition::new("u", 0)]
+            );
+        }
+    }
+
+    #[test]
+    fn a_proposal_made_meanwhile_is_not_lost() {
+        let mut proposals = open(&[("t", 0, Some(7))]);
+        let batch = proposals.batch();
+        let newer = Item {
+            topic_id: Some(Uuid::from_u128(8)),
+            proposal: proposal(),
+        };
+        proposals.add(TopicPartition::new("t", 0), newer);
+        let response = answer(&[("t", 7, &[(0, ErrorCode::None, RECOVERED)])]);
+        assert_eq!(proposals.on_answer(batch, 3, &response).len(), 1);
+        assert!(!proposals.is_empty());
+    }
+}

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::alter_partition_response::{
     PartitionData as AlteredPartition, TopicData as AlteredTopic,
 };
+use kafka_protocol::messages::fetch_response::PartitionData as ConsumedPartition;
 use kafka_protocol::messages::leader_and_isr_request::{
     LeaderAndIsrPartitionState, LeaderAndIsrTopicState,
 };
@@ -36,6 +37,7 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::group::offsets_topic::ReplicatedOffsetsTopic;
 use crate::log::Log;
 use crate::log::manager::{LogManager, ManagerConfig};
+use crate::net::client::{Client, Options};
 use crate::net::{Connections, Handler, Limits, Listener, Outcome, Peer, guard, regions};
 use crate::record::build::{BatchOptions, NewRecord, build_batch};
 use crate::record::validate::Origin;
@@ -161,6 +163,7 @@ struct Node {
     id: BrokerId,
     dir: TempDir,
     cluster: Arc<Cluster>,
+    config: Arc<LiveConfig>,
     logs: Arc<LogManager>,
     replicas: Arc<ReplicaManager>,
     connections: Arc<Connections>,
@@ -240,7 +243,7 @@ impl Node {
         });
         let rooms = Arc::new(Rooms {
             broker_id: id,
-            config: live,
+            config: Arc::clone(&live),
             clock: Arc::clone(&clock),
             cluster: Arc::clone(&cluster),
             producer_ids: Arc::new(ProducerIds::new(Arc::clone(&store), id)),
@@ -277,6 +280,7 @@ impl Node {
             id,
             dir,
             cluster,
+            config: live,
             logs,
             replicas,
             connections,
@@ -314,6 +318,28 @@ impl Node {
             )
             .await
             .remove(0)
+    }
+
+    /// What a consumer with this rack gets from the broker.
+    async fn consumed(&self, rack: &str, offset: Offset, max_wait_ms: i32) -> ConsumedPartition {
+        let mut client = Client::connect(("127.0.0.1", self.port), Options::default())
+            .await
+            .unwrap();
+        let wanted = fetch_request::FetchPartition::default()
+            .with_fetch_offset(offset)
+            .with_partition_max_bytes(1 << 20);
+        let topic = fetch_request::FetchTopic::default()
+            .with_topic(StrBytes::from_static_str("t").into())
+            .with_partitions(vec![wanted]);
+        let request = FetchRequest::default()
+            .with_max_wait_ms(max_wait_ms)
+            .with_min_bytes(1)
+            .with_max_bytes(1 << 20)
+            .with_session_epoch(-1)
+            .with_rack_id(StrBytes::from_string(rack.to_owned()))
+            .with_topics(vec![topic]);
+        let mut response = client.send(&request, 12).await.unwrap();
+        response.responses.remove(0).partitions.remove(0)
     }
 
     async fn produced(&self, records: usize, acks: i16) {
@@ -367,7 +393,7 @@ impl Brokers {
             let broker = BrokerImage {
                 id: node.id,
                 endpoints: vec![endpoint],
-                rack: None,
+                rack: Some(format!("rack-{}", node.id)),
             };
             image.brokers.insert(node.id, Arc::new(broker));
         }
@@ -615,5 +641,51 @@ async fn a_restarted_follower_comes_back() {
     brokers.decide(1, &[1, 2, 3], TOPIC_ID).await;
     brokers.node(1).produced(1, -1).await;
     brokers.in_sync(1, 6, &[1, 2, 3]).await;
+    brokers.same_bytes();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_is_sent_to_the_replica_in_its_rack_and_reads_there_up_to_the_high_watermark() {
+    let keys = [(
+        "replica.selector.class",
+        "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+    )];
+    let brokers = Brokers::new(&[1, 2], &keys).await;
+    brokers.decide(1, &[1, 2], TOPIC_ID).await;
+    brokers.node(1).produced(3, -1).await;
+    brokers.in_sync(1, 3, &[1, 2]).await;
+    for (rack, expect) in [("rack-2", 2), ("rack-1", -1), ("rack-9", -1), ("", -1)] {
+        let told = brokers.node(1).consumed(rack, 0, 0).await;
+        assert_eq!(told.error_code, 0, "{rack}");
+        assert_eq!(told.preferred_read_replica.0, expect, "{rack}");
+        let is_sent_away = expect >= 0;
+        assert_eq!(
+            told.records.unwrap_or_default().is_empty(),
+            is_sent_away,
+            "{rack}"
+        );
+    }
+    let read = brokers.node(2).consumed("rack-2", 0, 0).await;
+    assert_eq!((read.error_code, read.high_watermark), (0, 3));
+    assert_eq!(read.preferred_read_replica.0, -1);
+    assert!(!read.records.unwrap_or_default().is_empty());
+    // One that waits at the follower's high watermark is woken when that moves.
+    let waits = brokers.node(2).consumed("rack-2", 3, 60_000);
+    let (read, ()) = tokio::join!(waits, brokers.node(1).produced(1, -1));
+    assert_eq!((read.error_code, read.high_watermark), (0, 4));
+    assert!(!read.records.unwrap_or_default().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_number_of_fetchers_takes_over_where_the_first_was() {
+    let brokers = Brokers::new(&[1, 2], &[]).await;
+    brokers.decide(1, &[1, 2], TOPIC_ID).await;
+    brokers.node(1).produced(3, -1).await;
+    let number = [("num.replica.fetchers".to_owned(), "3".to_owned())];
+    let node = brokers.node(2);
+    node.config.apply_entity("<default>", &number.into());
+    brokers.node(1).produced(3, -1).await;
+    brokers.in_sync(1, 6, &[1, 2]).await;
+    assert_eq!(node.replicas.fetchers().len(), 1);
     brokers.same_bytes();
 }
