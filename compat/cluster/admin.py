@@ -116,14 +116,17 @@ def act(t):
     t.run(configs, "--describe", "--entity-type", "topics", "--entity-name", "t", through=2)
     t.run(configs, "--alter", "--entity-type", "topics", "--entity-name", "t", "--delete-config", "retention.ms", through=3)
     t.run(configs, "--describe", "--entity-type", "topics", "--entity-name", "t", through=1)
-    t.run(configs, "--alter", "--entity-type", "brokers", "--entity-default", "--add-config", "message.max.bytes=1500000", through=2)
     for broker in (1, 2, 3):
+        # One after the other: Kafka loses sight of changes that follow each other within milliseconds.
         t.run(configs, "--alter", "--entity-type", "brokers", "--entity-name", str(broker), "--add-config", f"log.retention.ms={broker}000000", through=broker)
-    wait_for("every broker to have its configuration", lambda: all(f"log.retention.ms={b}000000" in t.tools.run(
-        configs, "--bootstrap-server", t.cluster.brokers[b].bootstrap, "--describe", "--entity-type", "brokers",
-        "--entity-name", str(b)).stdout for b in (1, 2, 3)))
-    for broker in (1, 2, 3):
+        wait_for(f"broker {broker} to have its configuration", lambda broker=broker: f"log.retention.ms={broker}000000" in t.tools.run(
+            configs, "--bootstrap-server", t.cluster.brokers[broker].bootstrap, "--describe", "--entity-type", "brokers",
+            "--entity-name", str(broker)).stdout)
         t.run(configs, "--describe", "--entity-type", "brokers", "--entity-name", str(broker), through=broker)
+    t.run(configs, "--alter", "--entity-type", "brokers", "--entity-default", "--add-config", "message.max.bytes=1500000", through=2)
+    wait_for("every broker to have the default", lambda: all("message.max.bytes=1500000" in t.tools.run(
+        configs, "--bootstrap-server", t.cluster.brokers[broker].bootstrap, "--describe", "--entity-type", "brokers",
+        "--entity-default").stdout for broker in (1, 2, 3)))
     # Records and a group.
     t.run("kafka-console-producer", "--topic", "t", "--property", "parse.key=true", "--property", "key.separator=:",
           "--producer-property", "acks=all", stdin=LINES)
