@@ -18,15 +18,21 @@ pub enum Figure {
     EndToEndP50,
     EndToEndP99,
     EndToEndP999,
+    /// p99 of answers while something else goes on, by the p99 without it.
+    P99Growth,
     Rss,
     RssPerConnection,
     FirstAnswer,
     AllLeaders,
     IdleCpu,
+    Stop,
     Stable,
+    CpuMillis,
     Creations,
     Deletions,
-    /// Of files while they are recovered, by the speed at which they can be read.
+    /// From the start to the first Metadata answer, of what was not flushed.
+    Recovery,
+    /// The same by the speed at which the files can be read.
     RecoveryShare,
     DiskSize,
     ClientCpuPerGb,
@@ -46,14 +52,18 @@ impl Figure {
             Self::EndToEndP50 => "end to end p50, µs",
             Self::EndToEndP99 => "end to end p99, µs",
             Self::EndToEndP999 => "end to end p99.9, µs",
+            Self::P99Growth => "p99 by p99 without it",
             Self::Rss => "RSS, MB",
             Self::RssPerConnection => "RSS per connection, KB",
             Self::FirstAnswer => "start to first Metadata answer, ms",
             Self::AllLeaders => "start to all leaders known, ms",
             Self::IdleCpu => "idle CPU, ms per minute",
+            Self::Stop => "clean stop, ms",
             Self::Stable => "group stable after, ms",
+            Self::CpuMillis => "broker CPU ms in all",
             Self::Creations => "topics created per s",
             Self::Deletions => "topics deleted per s",
+            Self::Recovery => "recovered, MB/s",
             Self::RecoveryShare => "recovery speed, share of reading the files",
             Self::DiskSize => "what must be on disk to run it, MB",
             Self::ClientCpuPerGb => "client CPU s per GB",
@@ -68,6 +78,7 @@ impl Figure {
                 | Self::RequestsPerSecond
                 | Self::Creations
                 | Self::Deletions
+                | Self::Recovery
                 | Self::RecoveryShare
         )
     }

@@ -32,6 +32,8 @@ use crate::wire::{self, put_compact, put_uvarint};
 
 const FIRST_READ: usize = 64 * 1024;
 const RESERVE: u64 = 16 << 20;
+/// A smaller piece is cheaper to copy.
+const SENDFILE_MIN: usize = 8 * 1024;
 const SENDFILE_MAX: usize = 512 * 1024;
 
 /// Serves until it is killed.
@@ -261,11 +263,9 @@ impl Connection {
             Ok(())
         })?;
         let mut found = Vec::with_capacity(wanted.len());
-        let mut records = 0;
         for (index, offset, max_bytes) in wanted {
             let partition = self.partition(&name, index)?;
             let (position, bytes, end) = partition.find(offset, max_bytes);
-            records += bytes;
             found.push((index, partition, position, bytes, end));
         }
         let start = self.begin_response(frame);
@@ -275,6 +275,7 @@ impl Connection {
         put_uvarint(&mut self.out, found.len() + 1);
         // Records lie between pieces of the response: its length is known before it is whole.
         let mut pieces = Vec::with_capacity(found.len());
+        let mut records = 0;
         for (index, partition, position, bytes, end) in found {
             self.out.extend(index.to_be_bytes());
             self.out.extend(0_i16.to_be_bytes());
@@ -284,7 +285,16 @@ impl Connection {
             self.out.push(0);
             self.out.extend((-1_i32).to_be_bytes());
             put_uvarint(&mut self.out, bytes + 1);
-            pieces.push((self.out.len(), partition, position, bytes));
+            if bytes < SENDFILE_MIN {
+                let at = self.out.len();
+                self.out.resize(at + bytes, 0);
+                partition
+                    .file
+                    .read_exact_at(&mut self.out[at..], position)?;
+            } else {
+                records += bytes;
+                pieces.push((self.out.len(), partition, position, bytes));
+            }
             self.out.push(0);
         }
         self.out.extend([0; 2]);
@@ -292,9 +302,6 @@ impl Connection {
         let out = std::mem::take(&mut self.out);
         let mut sent = 0;
         for (at, partition, position, bytes) in pieces {
-            if bytes == 0 {
-                continue;
-            }
             self.send(&out[sent..at], SendFlags::MORE).await?;
             self.send_file(&partition.file, position, bytes).await?;
             sent = at;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::net::TcpStream;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -76,6 +77,26 @@ impl<'a> Watch<'a> {
     }
 }
 
+impl Watch<'_> {
+    /// Stops, with what was done meanwhile.
+    pub fn measured(
+        &self,
+        requests: u64,
+        totals: Totals,
+        latencies: Latencies,
+    ) -> Result<Measured> {
+        let (seconds, broker_cpu, client_cpu) = self.stop()?;
+        Ok(Measured {
+            seconds,
+            broker_cpu,
+            client_cpu,
+            requests,
+            totals,
+            latencies,
+        })
+    }
+}
+
 /// Runs one worker per connection; the clock starts when all are connected.
 fn run_workers<W>(system: &System, workers: Vec<W>) -> Result<Measured>
 where
@@ -95,19 +116,11 @@ where
         }
         barrier.wait();
         let watch = Watch::start(system)?;
-        let mut measured = Measured {
-            seconds: 0.0,
-            broker_cpu: None,
-            client_cpu: 0.0,
-            requests: 0,
-            totals: Totals::default(),
-            latencies: latencies()?,
-        };
         let mut finished = Vec::with_capacity(threads.len());
         for thread in threads {
             finished.push(thread.join().map_err(|_| anyhow!("a worker panicked"))?);
         }
-        (measured.seconds, measured.broker_cpu, measured.client_cpu) = watch.stop()?;
+        let mut measured = watch.measured(0, Totals::default(), latencies()?)?;
         for worker in finished {
             let (requests, totals, latencies) = worker?;
             measured.requests += requests;
@@ -405,4 +418,138 @@ pub fn end_offsets(system: &System, topic: &str, partitions: usize) -> Result<Ve
         *slot = partition.offset;
     }
     Ok(ends)
+}
+
+/// The same request again and again, in a closed loop.
+pub struct Repeat<'a> {
+    pub frame: &'a [u8],
+    pub connections: usize,
+    pub depth: usize,
+    /// Over all connections.
+    pub requests: u64,
+    /// Looks at an answer, and says what records it had.
+    pub check: &'a (dyn Fn(&[u8]) -> Result<Totals> + Sync),
+}
+
+impl Repeat<'_> {
+    pub fn run(&self, system: &System) -> Result<Measured> {
+        let share = self.requests.div_ceil(self.connections as u64);
+        let worker = |connection: &mut Connection, barrier: &Barrier| {
+            let mut totals = Totals::default();
+            let mut latencies = latencies()?;
+            let mut in_flight: VecDeque<Instant> = VecDeque::with_capacity(self.depth);
+            let mut sent = 0;
+            barrier.wait();
+            for _ in 0..share {
+                while in_flight.len() < self.depth && sent < share {
+                    in_flight.push_back(Instant::now());
+                    connection.send(self.frame)?;
+                    sent += 1;
+                }
+                totals.merge(&(self.check)(connection.receive()?)?);
+                let sent = in_flight
+                    .pop_front()
+                    .context("an answer nobody asked for")?;
+                record(&mut latencies, sent.elapsed())?;
+            }
+            Ok((share, totals, latencies))
+        };
+        run_workers(system, vec![worker; self.connections])
+    }
+}
+
+/// Requests that are due at a fixed rate whether or not answers come: an answer is as late as it is
+/// after the time its request was due (no coordinated omission).
+pub struct Paced {
+    /// Over all connections, per second.
+    pub rate: u64,
+    pub connections: usize,
+    /// Over all connections.
+    pub requests: u64,
+}
+
+/// When the nth of all requests is due.
+#[derive(Debug, Clone, Copy)]
+pub struct Schedule {
+    start: Instant,
+    rate: u64,
+}
+
+impl Schedule {
+    pub fn due(&self, number: u64) -> Instant {
+        self.start + Duration::from_nanos(number * 1_000_000_000 / self.rate)
+    }
+}
+
+impl Paced {
+    /// `request(n)` makes the nth request, `check` looks at an answer. `beside` runs meanwhile, on the
+    /// same schedule. Answers the number of requests and the latencies of the answers.
+    pub fn run<T: Send>(
+        &self,
+        system: &System,
+        request: &(dyn Fn(u64) -> Result<Vec<u8>> + Sync),
+        check: &(dyn Fn(&[u8]) -> Result<()> + Sync),
+        beside: impl FnOnce(Schedule) -> Result<T> + Send,
+    ) -> Result<(Measured, T)> {
+        let mut connections = Vec::new();
+        for _ in 0..self.connections {
+            connections.push(system.connect()?);
+        }
+        let stride = self.connections as u64;
+        let watch = Watch::start(system)?;
+        let schedule = Schedule {
+            // Enough for all threads to be there.
+            start: Instant::now() + Duration::from_millis(20),
+            rate: self.rate,
+        };
+        thread::scope(|scope| {
+            let mut senders = Vec::new();
+            let mut readers = Vec::new();
+            for (connection, number) in connections.iter_mut().zip(0..) {
+                let mut writer = connection.writer()?;
+                senders.push(scope.spawn(move || {
+                    // Sleep as short as asked; without it the kernel adds up to 50 µs.
+                    nix::sys::prctl::set_timerslack(1)?;
+                    for due in (number..self.requests).step_by(self.connections) {
+                        let request = request(due)?;
+                        thread::sleep(schedule.due(due).saturating_duration_since(Instant::now()));
+                        send_all(&mut writer, &request)?;
+                    }
+                    Ok(())
+                }));
+                readers.push(scope.spawn(move || {
+                    let mut latencies = latencies()?;
+                    for due in (number..self.requests).step_by(stride as usize) {
+                        check(connection.receive()?)?;
+                        let late = Instant::now().saturating_duration_since(schedule.due(due));
+                        record(&mut latencies, late)?;
+                    }
+                    Ok(latencies)
+                }));
+            }
+            let beside = beside(schedule);
+            let mut all = latencies()?;
+            let sent: Vec<Result<()>> = join(senders)?;
+            let read: Vec<Result<Latencies>> = join(readers)?;
+            sent.into_iter().collect::<Result<()>>()?;
+            for latencies in read {
+                all.add(latencies?)?;
+            }
+            let beside = beside?;
+            let measured = watch.measured(self.requests, Totals::default(), all)?;
+            Ok((measured, beside))
+        })
+    }
+}
+
+fn send_all(writer: &mut TcpStream, bytes: &[u8]) -> Result<()> {
+    use std::io::Write as _;
+    Ok(writer.write_all(bytes)?)
+}
+
+fn join<T>(threads: Vec<thread::ScopedJoinHandle<'_, T>>) -> Result<Vec<T>> {
+    threads
+        .into_iter()
+        .map(|thread| thread.join().map_err(|_| anyhow!("a worker panicked")))
+        .collect()
 }

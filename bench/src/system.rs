@@ -139,6 +139,11 @@ impl Launcher {
         Ok(system)
     }
 
+    /// For what a scenario needs beside; gone when the run ends.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// One that [`System::start`] will start.
     pub fn prepare(&self, kind: Kind) -> Result<System> {
         let number = self.launched.get();

@@ -8,7 +8,13 @@ use crate::figure::{Figure, Figures};
 use crate::load::{Latencies, Measured};
 use crate::system::{Kind, Launcher, System};
 
+pub mod fetch;
+pub mod groups;
+pub mod life;
 pub mod produce;
+pub mod scale;
+pub mod tail;
+pub mod tools;
 
 /// What a figure is held against.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,6 +110,27 @@ impl Scenario {
         }
     }
 
+    fn apart(name: &'static str, about: &'static str, work: impl ApartWork + 'static) -> Self {
+        Self {
+            name,
+            about,
+            task: Task::Apart(Box::new(work)),
+            targets: Vec::new(),
+            has_floor: false,
+            most_pairs: usize::MAX,
+        }
+    }
+
+    fn without_floor(mut self) -> Self {
+        self.has_floor = false;
+        self
+    }
+
+    fn at_most_pairs(mut self, most: usize) -> Self {
+        self.most_pairs = most;
+        self
+    }
+
     fn targets(mut self, targets: &[Target]) -> Self {
         self.targets.extend_from_slice(targets);
         self
@@ -149,6 +176,21 @@ pub(crate) fn quantiles(figures: &mut Figures, names: [Figure; 3], latencies: &L
 pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(produce::batched());
+    all.extend(produce::unbatched());
+    all.extend(fetch::catch_up());
+    all.extend(tail::fixed_rates());
+    all.extend(life::start());
+    all.extend(groups::all());
+    all.extend(scale::connections());
+    all.extend(scale::partitions());
+    all.extend(produce::variants());
+    all.extend(fetch::wide());
+    all.extend(tail::cold_reader());
+    all.extend(life::topics());
+    all.extend(tools::all());
+    all.extend(life::recovery());
+    // Leaves 10,000 partitions behind, so it comes last.
+    all.extend(scale::ten_thousand());
     all
 }
 

@@ -12,17 +12,17 @@ use crate::system::System;
 
 /// One kind of load; a topic of its own per run.
 #[derive(Debug, Clone, Copy)]
-struct Load {
-    record_bytes: usize,
+pub(super) struct Load {
+    pub(super) record_bytes: usize,
     /// Before compression; 0 is one record.
-    batch_bytes: usize,
-    partitions: i32,
-    acks: i16,
-    codec: Codec,
-    idempotent: bool,
-    connections: usize,
-    depth: usize,
-    requests: u64,
+    pub(super) batch_bytes: usize,
+    pub(super) partitions: i32,
+    pub(super) acks: i16,
+    pub(super) codec: Codec,
+    pub(super) idempotent: bool,
+    pub(super) connections: usize,
+    pub(super) depth: usize,
+    pub(super) requests: u64,
 }
 
 impl Work for Load {
@@ -87,6 +87,171 @@ pub(super) fn batched() -> Vec<Scenario> {
     ]
 }
 
+pub(super) const UNBATCHED: Load = Load {
+    record_bytes: 100,
+    batch_bytes: 0,
+    connections: 1,
+    depth: 1,
+    requests: 10_000,
+    ..BATCHED
+};
+
+pub(super) fn unbatched() -> Vec<Scenario> {
+    let of = |name, about, connections, depth, requests| {
+        let load = Load {
+            connections,
+            depth,
+            requests,
+            ..UNBATCHED
+        };
+        Scenario::shared(name, about, load).targets(&[
+            target("P2", Figure::CpuPerRequest, Bar::OfKafka(1.0 / 5.0)),
+            target("P2", Figure::CpuPerRequest, Bar::OfFloor(0.7)),
+        ])
+    };
+    vec![
+        of(
+            "unbatched-c1-d1",
+            "one record of 100 B per request, 16 partitions, acks=1, 1 connection, one request at a time",
+            1,
+            1,
+            10_000,
+        ),
+        of(
+            "unbatched-c1-d5",
+            "the same with 5 requests in flight",
+            1,
+            5,
+            20_000,
+        ),
+        of(
+            "unbatched-c16-d1",
+            "16 connections, one request at a time each",
+            16,
+            1,
+            30_000,
+        ),
+        of(
+            "unbatched-c16-d5",
+            "16 connections, 5 requests in flight each",
+            16,
+            5,
+            40_000,
+        ),
+        of(
+            "unbatched-c100-d1",
+            "100 connections, one request at a time each",
+            100,
+            1,
+            30_000,
+        ),
+        of(
+            "unbatched-c100-d5",
+            "100 connections, 5 requests in flight each",
+            100,
+            5,
+            40_000,
+        ),
+    ]
+}
+
+pub(super) fn variants() -> Vec<Scenario> {
+    let scenario = |name, about, load: Load| Scenario::shared(name, about, load).at_most_pairs(5);
+    let codec = |codec| Load {
+        batch_bytes: 64 << 10,
+        requests: 4096,
+        codec,
+        ..BATCHED
+    };
+    vec![
+        scenario(
+            "produce-1k-64k",
+            "as produce-1k-16k, in batches of 64 KiB",
+            Load {
+                batch_bytes: 64 << 10,
+                requests: 4096,
+                ..BATCHED
+            },
+        ),
+        scenario(
+            "produce-100b-16k",
+            "as produce-1k-16k, with records of 100 B",
+            Load {
+                record_bytes: 100,
+                ..BATCHED
+            },
+        ),
+        scenario(
+            "produce-acks0",
+            "as produce-1k-16k, with acks=0",
+            Load { acks: 0, ..BATCHED },
+        ),
+        scenario(
+            "produce-acks-all",
+            "as produce-1k-16k, with acks=all",
+            Load {
+                acks: -1,
+                ..BATCHED
+            },
+        ),
+        scenario(
+            "produce-idempotent",
+            "as produce-1k-16k, with acks=all from idempotent producers",
+            Load {
+                acks: -1,
+                idempotent: true,
+                ..BATCHED
+            },
+        ),
+        scenario(
+            "produce-p1",
+            "as produce-1k-16k, to one partition",
+            Load {
+                partitions: 1,
+                ..BATCHED
+            },
+        ),
+        scenario(
+            "produce-p1000",
+            "as produce-1k-16k, to 1,000 partitions",
+            Load {
+                partitions: 1000,
+                ..BATCHED
+            },
+        )
+        .at_most_pairs(3),
+        scenario(
+            "produce-gzip",
+            "as produce-1k-64k, gzip; bytes count as compressed",
+            codec(Codec::Gzip),
+        ),
+        scenario(
+            "produce-snappy",
+            "the same with snappy",
+            codec(Codec::Snappy),
+        ),
+        scenario("produce-lz4", "the same with lz4", codec(Codec::Lz4)),
+        scenario("produce-zstd", "the same with zstd", codec(Codec::Zstd)),
+    ]
+}
+
 pub(super) fn warm_up() -> Vec<Box<dyn Work>> {
-    vec![Box::new(BATCHED)]
+    vec![
+        Box::new(BATCHED),
+        Box::new(Load {
+            connections: 16,
+            depth: 5,
+            requests: 30_000,
+            ..UNBATCHED
+        }),
+        Box::new(Load {
+            batch_bytes: 1 << 20,
+            requests: 256,
+            ..BATCHED
+        }),
+        Box::new(Load {
+            requests: 5000,
+            ..UNBATCHED
+        }),
+    ]
 }
