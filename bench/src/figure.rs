@@ -21,6 +21,8 @@ pub enum Figure {
     /// p99 of answers while something else goes on, by the p99 without it.
     P99Growth,
     Rss,
+    /// Since the start, or since it was last set back.
+    PeakRss,
     RssPerConnection,
     FirstAnswer,
     AllLeaders,
@@ -54,6 +56,7 @@ impl Figure {
             Self::EndToEndP999 => "end to end p99.9, µs",
             Self::P99Growth => "p99 by p99 without it",
             Self::Rss => "RSS, MB",
+            Self::PeakRss => "peak RSS, MB",
             Self::RssPerConnection => "RSS per connection, KB",
             Self::FirstAnswer => "start to first Metadata answer, ms",
             Self::AllLeaders => "start to all leaders known, ms",
@@ -68,6 +71,16 @@ impl Figure {
             Self::DiskSize => "what must be on disk to run it, MB",
             Self::ClientCpuPerGb => "client CPU s per GB",
             Self::ClientCpuPerRequest => "client CPU µs per request",
+        }
+    }
+
+    /// For a plot that has one of a kind only.
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::P50 | Self::EndToEndP50 => "p50",
+            Self::P99 | Self::EndToEndP99 => "p99",
+            Self::P999 | Self::EndToEndP999 => "p99.9",
+            other => other.label(),
         }
     }
 

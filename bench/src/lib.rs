@@ -1,10 +1,11 @@
 //! The parts of the benchmark: what runs (`system`, `process`), what loads it (`load`, over `wire` and
 //! `records`), what is measured (`scenario`, `figure`), the order of it (`run`), and what is told of it
-//! (`report`). `floor` is the bare prototype that Ottla is held against.
+//! (`report`, `plot`). `floor` is the bare prototype that Ottla is held against.
 
 pub mod figure;
 pub mod floor;
 pub mod load;
+pub mod plot;
 pub mod process;
 pub mod records;
 pub mod report;

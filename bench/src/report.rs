@@ -10,11 +10,49 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use crate::figure::{Figure, Figures, Spread, number};
+use crate::plot;
 use crate::scenario::{Bar, Target};
 use crate::system::{Kind, Places};
 
 /// A run whose machine was taken away for more than this is marked.
 const STOLEN: f64 = 0.05;
+
+struct Plot {
+    file: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    /// Beginnings of their names.
+    scenarios: &'static [&'static str],
+    figures: &'static [Figure],
+}
+
+const PLOTS: &[Plot] = &[
+    Plot {
+        file: "cpu-per-gb.svg",
+        title: "Broker CPU per GB",
+        unit: "seconds of broker CPU per 10^9 bytes, median and least–most (less is better)",
+        scenarios: &["produce-", "fetch-1m", "fetch-64k"],
+        figures: &[Figure::CpuPerGb],
+    },
+    Plot {
+        file: "cpu-per-request.svg",
+        title: "Broker CPU per request, by connections and partitions",
+        unit: "microseconds of broker CPU per request of one record (less is better)",
+        scenarios: &["unbatched-", "connections-", "partitions-"],
+        figures: &[Figure::CpuPerRequest],
+    },
+    Plot {
+        file: "latency.svg",
+        title: "End-to-end latency at fixed rates, acks=1",
+        unit: "microseconds from when a record was due until a consumer has it (less is better)",
+        scenarios: &["tail-"],
+        figures: &[
+            Figure::EndToEndP50,
+            Figure::EndToEndP99,
+            Figure::EndToEndP999,
+        ],
+    },
+];
 
 /// One run of each system, one right after the other.
 #[derive(Default)]
@@ -213,7 +251,39 @@ impl Report {
         let json = serde_json::to_string_pretty(&self.json())?;
         fs::write(folder.join("results.json"), json + "\n")?;
         fs::write(folder.join("README.md"), self.markdown())?;
+        for plot in PLOTS {
+            if let Some(svg) = plot::bars(plot.title, plot.unit, &self.groups(plot)) {
+                fs::write(folder.join(plot.file), svg)?;
+            }
+        }
         Ok(())
+    }
+
+    fn groups(&self, plot: &Plot) -> Vec<plot::Group> {
+        let mut groups = Vec::new();
+        for outcome in &self.outcomes {
+            if !plot
+                .scenarios
+                .iter()
+                .any(|name| outcome.name.starts_with(name))
+            {
+                continue;
+            }
+            for &figure in plot.figures {
+                let bars: Vec<_> = [self.first, Kind::Ottla, Kind::Floor]
+                    .into_iter()
+                    .filter_map(|kind| Some((kind, outcome.spread(kind, figure)?)))
+                    .collect();
+                let label = match plot.figures {
+                    [_] => outcome.name.to_owned(),
+                    _ => format!("{}: {}", outcome.name, figure.short()),
+                };
+                if !bars.is_empty() {
+                    groups.push((label, bars));
+                }
+            }
+        }
+        groups
     }
 
     fn json(&self) -> Value {
@@ -362,6 +432,12 @@ impl Report {
                 );
             }
             out.push('\n');
+        }
+        out.push_str("## Plots\n\n");
+        for plot in PLOTS {
+            if !self.groups(plot).is_empty() {
+                let _ = writeln!(out, "![{}]({})\n", plot.title, plot.file);
+            }
         }
         out.push_str("## All scenarios\n");
         for outcome in &self.outcomes {

@@ -65,7 +65,7 @@ impl Work for Busy {
         };
         let mut found = load.run(run, system)?;
         if let Some(peak) = system.memory("VmHWM")? {
-            found.insert(Figure::Rss, peak / 1e6);
+            found.insert(Figure::PeakRss, peak / 1e6);
         }
         Ok(found)
     }
@@ -99,7 +99,7 @@ pub(super) fn connections() -> Vec<Scenario> {
             "1,000 connections that produce, one record of 1 KiB per request; peak RSS",
             Busy { connections: 1000 },
         )
-        .targets(&[target("P5", Figure::Rss, Bar::OfKafka(1.0 / 8.0))]),
+        .targets(&[target("P5", Figure::PeakRss, Bar::OfKafka(1.0 / 8.0))]),
     ]
 }
 
@@ -187,10 +187,22 @@ pub(super) fn partitions() -> Vec<Scenario> {
     ]
 }
 
+/// Sees to it that there are 10,000 partitions: `partitions-10000` leaves them behind, if it ran.
+fn have_ten_thousand(run: &Run<'_>, system: &System) -> Result<()> {
+    if connect_and_count(system)? >= 10_000 {
+        return Ok(());
+    }
+    system.create_topic(&format!("wide-{}", run.number), 10_000)
+}
+
 /// Metadata of all topics.
 struct Metadata;
 
 impl Work for Metadata {
+    fn prepare(&mut self, run: &Run<'_>, system: &mut System) -> Result<()> {
+        have_ten_thousand(run, system)
+    }
+
     fn run(&mut self, run: &Run<'_>, system: &mut System) -> Result<Figures> {
         let request = frame(&metadata_request(None), METADATA_VERSION)?;
         let mut connection = system.connect()?;
@@ -232,6 +244,10 @@ impl Work for Metadata {
 struct Restart;
 
 impl Work for Restart {
+    fn prepare(&mut self, run: &Run<'_>, system: &mut System) -> Result<()> {
+        have_ten_thousand(run, system)
+    }
+
     fn run(&mut self, run: &Run<'_>, system: &mut System) -> Result<Figures> {
         let all = connect_and_count(system)?;
         let stopping = Instant::now();

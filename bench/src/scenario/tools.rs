@@ -21,12 +21,15 @@ fn stored(system: &System, topic: &str) -> Result<u64> {
     Ok(ends.iter().sum::<i64>().unsigned_abs())
 }
 
-fn told(watch: &Watch<'_>, records: u64) -> Result<Figures> {
+fn told(system: &System, watch: &Watch<'_>, records: u64) -> Result<Figures> {
     let (seconds, broker_cpu, _) = watch.stop()?;
     let gigabytes = (records * RECORD_BYTES) as f64 / 1e9;
     let mut found = Figures::from([(Figure::MbPerSecond, gigabytes * 1e3 / seconds)]);
     if let Some(cpu) = broker_cpu {
         found.insert(Figure::CpuPerGb, cpu / gigabytes);
+    }
+    if let Some(peak) = system.memory("VmHWM")? {
+        found.insert(Figure::PeakRss, peak / 1e6);
     }
     Ok(found)
 }
@@ -130,7 +133,7 @@ impl Work for Java {
             watch = Watch::start(system)?;
             rate = Self::consume(run, system, &topic, records)?;
         }
-        let mut found = told(&watch, records)?;
+        let mut found = told(system, &watch, records)?;
         // As the tool tells it: without the start of the JVM.
         found.insert(Figure::MbPerSecond, rate);
         system.delete_topic(&topic)?;
@@ -192,7 +195,7 @@ impl Work for Kcat {
                 .status()?;
             ensure!(done.success(), "kcat -C: {done}");
         }
-        let found = told(&watch, records)?;
+        let found = told(system, &watch, records)?;
         system.delete_topic(&topic)?;
         Ok(found)
     }
