@@ -36,7 +36,7 @@ use crate::zk::{CreateMode, Store, data, paths};
 const ME: BrokerId = 1;
 const OTHER: BrokerId = 2;
 const TOPIC_ID: Uuid = Uuid::from_u128(0xabcdef);
-const CLIENT: Origin = Origin::Client { produce_version: 9 };
+const CLIENT: Origin = Origin::Client;
 /// Longer than any test may take.
 const LONG: Duration = Duration::from_secs(30);
 
