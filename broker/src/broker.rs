@@ -124,7 +124,7 @@ pub struct Broker {
     registrar: Arc<Registrar>,
     to_controller: Arc<ToController>,
     stop: CancellationToken,
-    data: Runtime,
+    data: DataRuntime,
     /// Listens at, as the start-up line says it.
     addresses: Vec<String>,
     failed: watch::Receiver<bool>,
@@ -193,7 +193,8 @@ impl Broker {
         let leadership = replicas.leadership_changes();
         follow_dir_failures(&logs, &replicas, failure);
         logs.start();
-        replicas.start(stop.clone());
+        let data = DataRuntime::new()?;
+        replicas.start(data.handle(), stop.clone());
 
         let ports = listeners::ports(&listeners);
         let registration = listeners::registration(&config, &ports);
@@ -218,7 +219,6 @@ impl Broker {
             Arc::clone(&cluster),
             Arc::clone(&clock),
         ));
-        let data = data_runtime()?;
         {
             // Its appends touch log files.
             let _entered = data.enter();
@@ -351,6 +351,7 @@ impl Broker {
             warn!(target: SERVER, "{} connections did not end in {} s", self.connections.count(), DISCONNECT.as_secs());
         }
         self.rooms.groups.stop();
+        self.rooms.replicas.stop_fetchers();
         self.rooms.replicas.checkpoint_high_watermarks();
         let logs = Arc::clone(&self.rooms.logs);
         // A panic there was logged; the rest is stopped all the same.
@@ -358,21 +359,48 @@ impl Broker {
         self.rooms.controller.shutdown().await;
         self.rooms.store.close().await;
         drop(self.registrar);
-        self.data.shutdown_background();
+        drop(self.data);
         info!(target: SERVER, "[KafkaServer id={id}] shut down completed");
     }
 }
 
-fn data_runtime() -> Result<Runtime, StartError> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from))
-        .thread_name("data")
-        .enable_all()
-        .build()
-        .map_err(|source| StartError::Io {
-            what: "the data runtime",
-            source,
-        })
+/// Connections, produce, fetch, and the fetchers of followers. Dropping it waits for nothing, as
+/// an async function must not.
+struct DataRuntime(Option<Runtime>);
+
+impl DataRuntime {
+    fn new() -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(std::thread::available_parallelism().map_or(2, usize::from))
+            .thread_name("data")
+            .enable_all()
+            .build()
+            .map_err(|source| StartError::Io {
+                what: "the data runtime",
+                source,
+            })?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+
+    fn handle(&self) -> tokio::runtime::Handle {
+        self.runtime().handle().clone()
+    }
+
+    fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.runtime().enter()
+    }
+}
+
+impl Drop for DataRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// The soft limit of open files up to the hard one: each partition and connection takes some.

@@ -89,6 +89,10 @@ impl Ottla {
         self.address
     }
 
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// What it wrote so far.
     pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(self.folder.path().join("log"))?)

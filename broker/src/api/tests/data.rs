@@ -58,7 +58,7 @@ const OTHER: BrokerId = 2;
 const TOPIC_ID: Uuid = Uuid::from_u128(0xabcdef);
 
 /// A controller that nobody obeys: the tests decide themselves.
-struct Deaf;
+pub(super) struct Deaf;
 
 impl LocalBroker for Deaf {
     fn leader_and_isr(&self, _: LeaderAndIsrRequest) -> BoxFuture<'_, LeaderAndIsrResponse> {
@@ -76,6 +76,33 @@ impl BlockSource for Deaf {
     fn next_block(&self) -> BoxFuture<'_, Result<std::ops::Range<i64>, String>> {
         Box::pin(async { Ok(0..1000) })
     }
+}
+
+/// All batches of a log.
+pub(super) fn bytes_of_log(log: &crate::log::Log) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut offset = log.log_start_offset();
+    while offset < log.log_end_offset() {
+        let read = log
+            .read(crate::log::ReadRequest {
+                offset,
+                max_bytes: 1 << 20,
+                upper_bound: log.log_end_offset(),
+                min_one_message: true,
+                with_aborted: false,
+            })
+            .unwrap();
+        let region = read.region.unwrap();
+        let mut bytes = vec![0; region.len];
+        let from = region.position;
+        region.file.read_exact_at(&mut bytes, from).unwrap();
+        for frame in BatchIter::new(&bytes) {
+            let batch = crate::record::batch::Batch::parse(frame.unwrap().bytes).unwrap();
+            offset = batch.header().last_offset() + 1;
+        }
+        all.extend_from_slice(&bytes);
+    }
+    all
 }
 
 /// A broker that leads `t` 0 to 3 and `__consumer_offsets` 0; `t` 9 is led by broker 2.
