@@ -30,6 +30,7 @@ use crate::cluster::image::{
 };
 use crate::cluster::update::ControllerEpochGate;
 use crate::config::{Config, LiveConfig, Properties};
+use crate::controller::channel::ChannelSettings;
 use crate::controller::core::Settings;
 use crate::controller::run::{Controller, ControllerParts};
 use crate::error::ErrorCode;
@@ -50,7 +51,7 @@ use crate::zk::embedded::Embedded;
 use crate::zk::session::create_persistent_paths;
 
 const TOPIC_ID: Uuid = Uuid::from_u128(0xabcdef);
-const CLIENT: Origin = Origin::Client { produce_version: 9 };
+const CLIENT: Origin = Origin::Client;
 /// Longer than any test may take.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -229,12 +230,13 @@ impl Node {
             cluster: Arc::clone(&cluster),
             store: Arc::clone(&store),
             logs: Arc::clone(&logs),
-            gate,
+            gate: Arc::clone(&gate),
         });
         let stop = CancellationToken::new();
         replicas.start(tokio::runtime::Handle::current(), stop.clone());
         let controller = Controller::start(ControllerParts {
             settings: Settings::from_config(&config),
+            channel: ChannelSettings::from_config(&config),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             local: Arc::new(Deaf),
@@ -246,10 +248,11 @@ impl Node {
             config: Arc::clone(&live),
             clock: Arc::clone(&clock),
             cluster: Arc::clone(&cluster),
-            producer_ids: Arc::new(ProducerIds::new(Arc::clone(&store), id)),
+            producer_ids: Arc::new(ProducerIds::new(Arc::new(Deaf))),
             store,
             logs: Arc::clone(&logs),
             replicas: Arc::clone(&replicas),
+            gate,
             groups: Arc::new(GroupCoordinator::new(
                 &config,
                 Arc::new(ReplicatedOffsetsTopic {
