@@ -68,6 +68,7 @@ install_packages() {
   need node nodejs npm
   need go golang
   need python3 python3
+  need valgrind valgrind
   python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
   [ -e /usr/share/java/zookeeper.jar ] || packages+=(zookeeper)
   [ ${#packages[@]} -eq 0 ] && return 0
@@ -86,6 +87,7 @@ deny() {
 
 # A suite that hangs must not take the whole run with it.
 suite() { timeout -k 30 1200 "compat/$1/run.py"; }
+admin() { timeout -k 30 1200 compat/cluster/admin.py; }
 
 part packages install_packages
 part fetch compat/install.sh
@@ -94,11 +96,13 @@ part clippy cargo clippy --workspace --all-targets -- -D warnings
 part deny deny
 part unit cargo test --workspace
 part release cargo build --release
+part instructions cargo run --release -p bench --bin instructions
 beside kafka-tools suite kafka-tools -- takeover suite takeover
 beside operation suite operation -- bigfile suite bigfile
 beside znodes suite znodes -- clients suite clients
-# Timings want an idle machine and ten minutes: only when asked for.
-[ ${#wanted[@]} -eq 0 ] || part figures suite figures
+part checker compat/test_history.py
+beside cluster-admin admin -- cluster suite cluster
+beside rolling suite rolling -- chaos suite chaos
 
 echo
 printf '%s\n' "${summary[@]}"

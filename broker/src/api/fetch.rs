@@ -39,6 +39,7 @@ use crate::replica::{FetchParams, Fetched, SessionRequest, ToFetch};
 use crate::types::{BrokerId, Offset, TopicName, TopicPartition};
 
 const CONSUMER: BrokerId = -1;
+const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
 /// What an old client gets when the conversion leaves nothing: the head of a message that claims
 /// to go on, which it cannot mistake for the end of the partition (`LazyDownConversionRecords`).
@@ -74,6 +75,16 @@ pub async fn handle(cx: &Context, request: FetchRequest) -> FetchAnswer {
     } else {
         request.replica_id.0
     };
+    // Kafka fails on a level it does not know, whatever is asked.
+    if !matches!(
+        request.isolation_level,
+        READ_UNCOMMITTED | READ_COMMITTED
+    ) {
+        return FetchAnswer {
+            response: refuse(&request, ErrorCode::UnknownServerError),
+            regions: Vec::new(),
+        };
+    }
     let opened = cx.rooms.replicas.open_fetch(SessionRequest {
         session_id: request.session_id,
         session_epoch: request.session_epoch,
@@ -103,8 +114,28 @@ pub async fn handle(cx: &Context, request: FetchRequest) -> FetchAnswer {
     }
 }
 
-pub fn refuse(_: &FetchRequest, code: ErrorCode) -> FetchResponse {
-    FetchResponse::default().with_error_code(code.value())
+/// Names the partitions too where the request did so by name.
+pub fn refuse(request: &FetchRequest, code: ErrorCode) -> FetchResponse {
+    let by_name = request
+        .topics
+        .iter()
+        .filter(|topic| topic.topic_id.is_nil() && !topic.topic.is_empty());
+    let topics = by_name.map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| {
+            PartitionData::default()
+                .with_partition_index(asked.partition)
+                .with_error_code(code.value())
+                .with_high_watermark(-1)
+                .with_aborted_transactions(Some(Vec::new()))
+        });
+        FetchableTopicResponse::default()
+            .with_topic(topic.topic.clone())
+            .with_partitions(partitions.collect())
+    });
+    FetchResponse::default()
+        .with_error_code(code.value())
+        .with_session_id(request.session_id)
+        .with_responses(topics.collect())
 }
 
 /// An answer to the session as a whole.

@@ -189,10 +189,34 @@ mod tests {
             env!("CARGO_MANIFEST_DIR"),
             "/../docker/usr/bin/install-tool-links"
         );
-        let script = std::fs::read_to_string(script).expect("reads the script");
+        let root = tempfile::tempdir().expect("a temp dir");
+        let ran = std::process::Command::new("sh")
+            .arg(script)
+            .env("ROOT", root.path())
+            .status()
+            .expect("runs the script");
+        assert!(ran.success());
         for tool in TOOLS {
-            let linked = script.split_whitespace().any(|word| word == tool.name);
-            assert!(linked, "{} is missing in install-tool-links", tool.name);
+            let name = match tool.name {
+                "zookeeper-shell" => tool.name.to_owned(),
+                name => format!("kafka-{name}"),
+            };
+            for folder in [
+                "usr/bin",
+                "opt/kafka/bin",
+                "opt/bitnami/kafka/bin",
+                "kafka/bin",
+            ] {
+                for file in [name.clone(), format!("{name}.sh")] {
+                    let link = root.path().join(folder).join(file);
+                    let target = std::fs::read_link(&link);
+                    assert!(
+                        target.is_ok_and(|target| target.ends_with("ottla")),
+                        "no link to ottla at {}",
+                        link.display()
+                    );
+                }
+            }
         }
     }
 

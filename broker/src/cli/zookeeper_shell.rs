@@ -148,7 +148,7 @@ mod tests {
         for (command, output) in [
             ("create /a x", "Created /a"),
             ("create /a/b", "Created /a/b"),
-            ("ls /", "[a, zookeeper]"),
+            ("ls /", "[a]"),
             ("ls /a", "[b]"),
             ("get /a", "x"),
             ("set /a y", ""),

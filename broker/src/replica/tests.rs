@@ -39,7 +39,7 @@ pub(super) mod memory;
 const ME: BrokerId = 1;
 const OTHER: BrokerId = 2;
 const TOPIC_ID: Uuid = Uuid::from_u128(0xabcdef);
-const CLIENT: Origin = Origin::Client { produce_version: 9 };
+const CLIENT: Origin = Origin::Client;
 /// Longer than any test may take.
 const LONG: Duration = Duration::from_secs(30);
 
