@@ -33,6 +33,7 @@ use crate::cluster::image::{
 };
 use crate::cluster::update::ControllerEpochGate;
 use crate::config::{Config, LiveConfig, Properties};
+use crate::controller::channel::ChannelSettings;
 use crate::controller::core::Settings;
 use crate::controller::run::{Controller, ControllerParts};
 use crate::error::ErrorCode;
@@ -232,12 +233,13 @@ impl Node {
             cluster: Arc::clone(&cluster),
             store: Arc::clone(&store),
             logs: Arc::clone(&logs),
-            gate,
+            gate: Arc::clone(&gate),
         });
         let stop = CancellationToken::new();
         replicas.start(tokio::runtime::Handle::current(), stop.clone());
         let controller = Controller::start(ControllerParts {
             settings: Settings::from_config(&config),
+            channel: ChannelSettings::from_config(&config),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             local: Arc::new(Deaf),
@@ -249,7 +251,8 @@ impl Node {
             config: Arc::clone(&live),
             clock: Arc::clone(&clock),
             cluster: Arc::clone(&cluster),
-            producer_ids: Arc::new(ProducerIds::new(Arc::clone(&store), id)),
+            gate,
+            producer_ids: Arc::new(ProducerIds::new(Arc::new(Deaf))),
             store,
             logs: Arc::clone(&logs),
             replicas: Arc::clone(&replicas),
