@@ -250,10 +250,10 @@ mod tests {
         proposals
     }
 
-    /// Partition index, code, leader recovery state.
-    type Answered = (i32, ErrorCode, i8);
+    /// Partition, error, leader recovery state.
+    type Said = (i32, ErrorCode, i8);
 
-    fn answer(topics: &[(&str, u128, &[Answered])]) -> AlterPartitionResponse {
+    fn answer(topics: &[(&str, u128, &[Said])]) -> AlterPartitionResponse {
         let topics = topics.iter().map(|(name, id, partitions)| {
             let partitions = partitions.iter().map(|&(index, code, recovery)| {
                 answered::PartitionData::default()
