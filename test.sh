@@ -96,7 +96,8 @@ part unit cargo test --workspace
 part release cargo build --release
 beside kafka-tools suite kafka-tools -- takeover suite takeover
 beside operation suite operation -- bigfile suite bigfile
-beside znodes suite znodes -- clients suite clients
+beside own-tools suite own-tools -- clients suite clients
+part znodes suite znodes
 # Timings want an idle machine and ten minutes: only when asked for.
 [ ${#wanted[@]} -eq 0 ] || part figures suite figures
 
