@@ -86,6 +86,7 @@ deny() {
 
 # A suite that hangs must not take the whole run with it.
 suite() { timeout -k 30 1200 "compat/$1/run.py"; }
+admin() { timeout -k 30 1200 compat/cluster/admin.py; }
 
 part packages install_packages
 part fetch compat/install.sh
@@ -97,7 +98,9 @@ part release cargo build --release
 beside kafka-tools suite kafka-tools -- takeover suite takeover
 beside operation suite operation -- bigfile suite bigfile
 beside own-tools suite own-tools -- clients suite clients
-part znodes suite znodes
+beside znodes suite znodes -- checker compat/test_history.py
+beside cluster-admin admin -- cluster suite cluster
+beside rolling suite rolling -- chaos suite chaos
 # Timings want an idle machine and ten minutes: only when asked for.
 [ ${#wanted[@]} -eq 0 ] || part figures suite figures
 

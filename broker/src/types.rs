@@ -15,6 +15,8 @@ pub type BrokerId = i32;
 pub type Offset = i64;
 /// A partition's leader epoch, −1 for unknown.
 pub type LeaderEpoch = i32;
+/// Stands for no epoch; other negative ones are epochs of the past.
+pub const NO_LEADER_EPOCH: LeaderEpoch = -1;
 /// Milliseconds: a point since the Unix epoch or a length of time, as the name says.
 pub type Millis = i64;
 /// A producer id (KIP-98), −1 for none.

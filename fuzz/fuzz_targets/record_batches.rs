@@ -14,7 +14,7 @@ use ottla::record::batch::{Batch, BatchIter};
 use ottla::record::compress::Limits;
 use ottla::record::downconvert::down_convert;
 use ottla::record::records::{Records, for_each_record};
-use ottla::record::validate::{Origin, prepare};
+use ottla::record::validate::{Origin, check_produce_version, prepare};
 use ottla::types::TopicPartition;
 
 fn config(choice: u8) -> LogConfig {
@@ -96,11 +96,12 @@ fuzz_target!(|input: &[u8]| {
     let _ = down_convert(&bytes, 0, 0);
     let _ = down_convert(&bytes, 1, 0);
 
-    let origin = Origin::Client {
-        produce_version: if choice & 0x40 != 0 { 2 } else { 9 },
-    };
+    let version = if choice & 0x40 != 0 { 2 } else { 9 };
+    if check_produce_version(version, &bytes).is_err() {
+        return;
+    }
     let topic = TopicPartition::new("fuzz", 0);
-    if let Ok(Some(prepared)) = prepare(&topic, Bytes::from(bytes), origin, &config(choice), 5_000) {
+    if let Ok(Some(prepared)) = prepare(&topic, Bytes::from(bytes), Origin::Client, &config(choice), 5_000) {
         let batch = Batch::parse(&prepared.bytes).expect("an accepted batch is whole");
         batch.ensure_valid().expect("an accepted batch has its CRC");
         assert_eq!(batch.header(), &prepared.header);

@@ -89,6 +89,10 @@ impl Ottla {
         self.address
     }
 
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// What it wrote so far.
     pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(self.folder.path().join("log"))?)
@@ -96,15 +100,24 @@ impl Ottla {
 
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> Result<u64> {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most it ever was, in KiB.
+    pub fn peak_kib(&self) -> Result<u64> {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(field))
             .and_then(|rest| rest.trim().strip_suffix(" kB"))
-            .context("no VmRSS in /proc/<pid>/status")?
+            .with_context(|| format!("no {field} in /proc/<pid>/status"))?
             .trim()
             .parse()
-            .context("VmRSS")
+            .context("a number of KiB")
     }
 }
 

@@ -56,7 +56,9 @@ pub async fn handle(cx: &Context, request: CreateTopicsRequest) -> CreateTopicsR
     let mut results = Vec::with_capacity(request.topics.len());
     let mut waiting = Vec::new();
     for topic in &request.topics {
-        let result = CreatableTopicResult::default().with_name(topic.name.clone());
+        let result = CreatableTopicResult::default()
+            .with_name(topic.name.clone())
+            .with_error_message(None);
         let refused = |message: String| {
             result
                 .clone()
@@ -148,6 +150,7 @@ fn timed_out(result: &CreatableTopicResult) -> CreatableTopicResult {
         .with_name(result.name.clone())
         .with_topic_id(result.topic_id)
         .with_error_code(ErrorCode::RequestTimedOut.value())
+        .with_error_message(None)
 }
 
 fn described(

@@ -8,7 +8,9 @@ use indexmap::IndexMap;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
-use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
+use kafka_protocol::messages::{
+    DeleteRecordsRequest, DeleteRecordsResponse, TopicName as WireTopicName,
+};
 
 use super::context::Context;
 use crate::error::ErrorCode;
@@ -34,28 +36,30 @@ pub async fn handle(cx: &Context, request: DeleteRecordsRequest) -> DeleteRecord
         .delete_records(partitions.iter().cloned().zip(offsets).collect(), timeout)
         .await;
     let deleted: HashMap<_, _> = partitions.into_iter().zip(deleted).collect();
-    let topics = request
-        .topics
-        .iter()
-        .map(|topic| {
-            let name = TopicName::new(topic.name.0.as_str());
-            let partitions = topic
-                .partitions
-                .iter()
-                .map(|asked| {
-                    let partition = TopicPartition::new(name.clone(), asked.partition_index);
-                    match deleted.get(&partition) {
-                        None => failed(asked.partition_index, ErrorCode::UnknownTopicOrPartition),
-                        Some(Err(code)) => failed(asked.partition_index, *code),
-                        Some(Ok(low_watermark)) => DeleteRecordsPartitionResult::default()
-                            .with_partition_index(asked.partition_index)
-                            .with_low_watermark(*low_watermark),
-                    }
-                })
-                .collect();
+    // Each partition once, and no topic without partitions, as in Kafka.
+    let mut topics: IndexMap<&WireTopicName, IndexMap<i32, DeleteRecordsPartitionResult>> =
+        IndexMap::new();
+    for topic in &request.topics {
+        let name = TopicName::new(topic.name.0.as_str());
+        for asked in &topic.partitions {
+            let partition = TopicPartition::new(name.clone(), asked.partition_index);
+            let result = match deleted.get(&partition) {
+                None => failed(asked.partition_index, ErrorCode::UnknownTopicOrPartition),
+                Some(Err(code)) => failed(asked.partition_index, *code),
+                Some(Ok(low_watermark)) => DeleteRecordsPartitionResult::default()
+                    .with_partition_index(asked.partition_index)
+                    .with_low_watermark(*low_watermark),
+            };
+            let results = topics.entry(&topic.name).or_default();
+            results.insert(asked.partition_index, result);
+        }
+    }
+    let topics = topics
+        .into_iter()
+        .map(|(name, partitions)| {
             DeleteRecordsTopicResult::default()
-                .with_name(topic.name.clone())
-                .with_partitions(partitions)
+                .with_name(name.clone())
+                .with_partitions(partitions.into_values().collect())
         })
         .collect();
     DeleteRecordsResponse::default().with_topics(topics)

@@ -56,7 +56,8 @@ pub async fn handle(cx: &Context, request: DeleteTopicsRequest) -> DeleteTopicsR
         let mut code = ErrorCode::None;
         match name.as_ref().map(|name| name.as_str()) {
             None if !id.is_nil() => code = ErrorCode::UnknownTopicId,
-            None => code = ErrorCode::UnknownTopicOrPartition,
+            // Kafka finds no topic that anyone could be authorized for.
+            None => code = ErrorCode::TopicAuthorizationFailed,
             Some(name) if image.topic(name).is_none() => {
                 code = ErrorCode::UnknownTopicOrPartition;
             }

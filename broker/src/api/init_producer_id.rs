@@ -12,10 +12,18 @@ use tracing::warn;
 use super::context::Context;
 use crate::error::{ErrorCode, KafkaCode};
 
+const NO_PRODUCER_ID: i64 = -1;
+const NO_PRODUCER_EPOCH: i16 = -1;
+
 pub async fn handle(cx: &Context, request: InitProducerIdRequest) -> InitProducerIdResponse {
     if request.transactional_id.is_some() {
         return refuse(&request, ErrorCode::UnsupportedVersion);
     }
+    let has_id = request.producer_id.0 != NO_PRODUCER_ID;
+    if has_id != (request.producer_epoch != NO_PRODUCER_EPOCH) {
+        return refuse(&request, ErrorCode::InvalidRequest);
+    }
+    // Without a transactional id, what the producer had before does not matter.
     match cx.rooms.producer_ids.next().await {
         Ok(id) => InitProducerIdResponse::default()
             .with_producer_id(WireProducerId(id))

@@ -15,14 +15,21 @@ use super::context::Context;
 use crate::error::ErrorCode;
 use crate::replica::manager::Isolation;
 use crate::replica::offsets::{EARLIEST, EARLIEST_LOCAL, LATEST, LATEST_TIERED, MAX_TIMESTAMP};
-use crate::types::TopicPartition;
+use crate::types::{NO_LEADER_EPOCH, TopicPartition};
 
 const CONSUMER: i32 = -1;
 /// Asks any replica, and sees everything.
 const DEBUGGER: i32 = -2;
+const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
 
 pub async fn handle(cx: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    // Kafka fails on a level it does not know, whatever is asked.
+    if request.replica_id.0 == CONSUMER
+        && !matches!(request.isolation_level, READ_UNCOMMITTED | READ_COMMITTED)
+    {
+        return refuse(&request, ErrorCode::UnknownServerError);
+    }
     let mut seen = HashSet::new();
     let mut duplicates = HashSet::new();
     for topic in &request.topics {
@@ -130,7 +137,7 @@ fn by_time(
     if cx.version < needs {
         return failed(index, ErrorCode::UnsupportedVersion);
     }
-    let current = (asked.current_leader_epoch >= 0).then_some(asked.current_leader_epoch);
+    let current = (asked.current_leader_epoch != NO_LEADER_EPOCH).then_some(asked.current_leader_epoch);
     let isolation = match (request.replica_id.0, request.isolation_level) {
         (CONSUMER, READ_COMMITTED) => Some(Isolation::TxnCommitted),
         (CONSUMER, _) => Some(Isolation::HighWatermark),

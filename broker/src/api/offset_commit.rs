@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
+use indexmap::IndexMap;
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, TopicName};
 
 use super::context::Context;
 use crate::error::ErrorCode;
@@ -150,28 +151,29 @@ pub(super) fn store_error(error: &zk::Error) -> ErrorCode {
     }
 }
 
+/// Topics and partitions once each, and no topic without partitions, as in Kafka.
 fn respond(
     request: &OffsetCommitRequest,
     code_of: impl Fn(&TopicPartition) -> ErrorCode,
 ) -> OffsetCommitResponse {
-    let topics = request
-        .topics
-        .iter()
-        .map(|topic| {
-            let partitions = topic
-                .partitions
-                .iter()
-                .map(|partition| {
-                    let index = partition.partition_index;
-                    let code = code_of(&TopicPartition::new(topic.name.as_str(), index));
-                    OffsetCommitResponsePartition::default()
-                        .with_partition_index(index)
-                        .with_error_code(code.value())
-                })
-                .collect();
+    let mut topics: IndexMap<&TopicName, IndexMap<i32, OffsetCommitResponsePartition>> =
+        IndexMap::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let index = partition.partition_index;
+            let code = code_of(&TopicPartition::new(topic.name.as_str(), index));
+            let answer = OffsetCommitResponsePartition::default()
+                .with_partition_index(index)
+                .with_error_code(code.value());
+            topics.entry(&topic.name).or_default().insert(index, answer);
+        }
+    }
+    let topics = topics
+        .into_iter()
+        .map(|(name, partitions)| {
             OffsetCommitResponseTopic::default()
-                .with_name(topic.name.clone())
-                .with_partitions(partitions)
+                .with_name(name.clone())
+                .with_partitions(partitions.into_values().collect())
         })
         .collect();
     OffsetCommitResponse::default().with_topics(topics)
@@ -180,7 +182,6 @@ fn respond(
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use kafka_protocol::messages::TopicName;
     use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
     use kafka_protocol::protocol::{Encodable, StrBytes};
 

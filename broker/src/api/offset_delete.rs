@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 
+use indexmap::IndexMap;
 use kafka_protocol::messages::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
-use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
+use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse, TopicName};
 
 use super::context::Context;
 use crate::error::ErrorCode;
@@ -43,32 +44,33 @@ fn partitions(request: &OffsetDeleteRequest) -> impl Iterator<Item = TopicPartit
     })
 }
 
-/// Partitions without a result are those that do not exist.
+/// Partitions without a result are those that do not exist. Topics and partitions once each, and no
+/// topic without partitions, as in Kafka.
 fn respond(
     request: &OffsetDeleteRequest,
     results: &HashMap<TopicPartition, ErrorCode>,
 ) -> OffsetDeleteResponse {
-    let topics = request
-        .topics
-        .iter()
-        .map(|topic| {
-            let partitions = topic
-                .partitions
-                .iter()
-                .map(|partition| {
-                    let index = partition.partition_index;
-                    let code = results
-                        .get(&TopicPartition::new(topic.name.as_str(), index))
-                        .copied()
-                        .unwrap_or(ErrorCode::UnknownTopicOrPartition);
-                    OffsetDeleteResponsePartition::default()
-                        .with_partition_index(index)
-                        .with_error_code(code.value())
-                })
-                .collect();
+    let mut topics: IndexMap<&TopicName, IndexMap<i32, OffsetDeleteResponsePartition>> =
+        IndexMap::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let index = partition.partition_index;
+            let code = results
+                .get(&TopicPartition::new(topic.name.as_str(), index))
+                .copied()
+                .unwrap_or(ErrorCode::UnknownTopicOrPartition);
+            let answer = OffsetDeleteResponsePartition::default()
+                .with_partition_index(index)
+                .with_error_code(code.value());
+            topics.entry(&topic.name).or_default().insert(index, answer);
+        }
+    }
+    let topics = topics
+        .into_iter()
+        .map(|(name, partitions)| {
             OffsetDeleteResponseTopic::default()
-                .with_name(topic.name.clone())
-                .with_partitions(partitions)
+                .with_name(name.clone())
+                .with_partitions(partitions.into_values().collect())
         })
         .collect();
     OffsetDeleteResponse::default().with_topics(topics)
@@ -77,7 +79,6 @@ fn respond(
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use kafka_protocol::messages::TopicName;
     use kafka_protocol::messages::offset_delete_request::{
         OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
     };

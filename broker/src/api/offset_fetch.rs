@@ -8,6 +8,7 @@
 //!
 //! Source: `KafkaApis.handleOffsetFetchRequest`, `OffsetFetchResponse`.
 
+use indexmap::{IndexMap, IndexSet};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
@@ -137,22 +138,34 @@ fn into_answer((partition, found): (TopicPartition, Fetched)) -> (TopicPartition
 /// `None`: everything.
 fn asked(request: &OffsetFetchRequest) -> Option<Vec<TopicPartition>> {
     let topics = request.topics.as_ref()?;
-    Some(
-        topics
-            .iter()
-            .flat_map(|topic| partitions_of(&topic.name, &topic.partition_indexes))
-            .collect(),
-    )
+    Some(once_each(topics.iter().flat_map(|topic| {
+        partitions_of(&topic.name, &topic.partition_indexes)
+    })))
 }
 
 fn asked_in_group(group: &OffsetFetchRequestGroup) -> Option<Vec<TopicPartition>> {
     let topics = group.topics.as_ref()?;
-    Some(
-        topics
-            .iter()
-            .flat_map(|topic| partitions_of(&topic.name, &topic.partition_indexes))
-            .collect(),
-    )
+    Some(once_each(topics.iter().flat_map(|topic| {
+        partitions_of(&topic.name, &topic.partition_indexes)
+    })))
+}
+
+/// Kafka answers a partition that was named twice once, and gathers those of a topic.
+fn once_each(partitions: impl Iterator<Item = TopicPartition>) -> Vec<TopicPartition> {
+    let mut topics: IndexMap<crate::types::TopicName, IndexSet<i32>> = IndexMap::new();
+    for partition in partitions {
+        let indexes = topics.entry(partition.topic).or_default();
+        indexes.insert(partition.partition);
+    }
+    topics
+        .into_iter()
+        .flat_map(|(topic, indexes)| {
+            indexes.into_iter().map(move |partition| TopicPartition {
+                topic: topic.clone(),
+                partition,
+            })
+        })
+        .collect()
 }
 
 fn partitions_of<'a>(

@@ -8,7 +8,7 @@ use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpoch
 
 use super::context::Context;
 use crate::error::ErrorCode;
-use crate::types::TopicPartition;
+use crate::types::{NO_LEADER_EPOCH, TopicPartition};
 
 pub async fn handle(
     cx: &Context,
@@ -24,7 +24,7 @@ pub async fn handle(
                 .map(|asked| {
                     let partition = TopicPartition::new(topic.topic.0.as_str(), asked.partition);
                     let current =
-                        (asked.current_leader_epoch >= 0).then_some(asked.current_leader_epoch);
+                        (asked.current_leader_epoch != NO_LEADER_EPOCH).then_some(asked.current_leader_epoch);
                     match cx.rooms.replicas.end_offset_for_epoch(
                         &partition,
                         current,

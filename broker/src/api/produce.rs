@@ -20,9 +20,10 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::context::Context;
 use super::endpoint::{Node, current_leader};
-use crate::error::ErrorCode;
-use crate::record::batch::ATTRIBUTES_AT;
-use crate::record::validate::Origin;
+use crate::error::{ErrorCode, KafkaCode};
+use crate::record;
+use crate::record::batch::{ATTRIBUTES_AT, BatchIter};
+use crate::record::validate::{Origin, check_produce_version};
 use crate::replica::{AppendFailure, Appended, ToAppend};
 use crate::types::{BrokerId, TopicName, TopicPartition, is_internal_topic};
 
@@ -33,8 +34,16 @@ const TRANSACTIONAL: u8 = 0x10;
 const MAGIC_AT: usize = 16;
 
 pub async fn handle(cx: &Context, request: ProduceRequest) -> ProduceResponse {
-    if request.transactional_id.is_none() && has_transactional_records(&request) {
-        return refuse(&request, ErrorCode::TransactionalIdAuthorizationFailed);
+    match has_transactional_records(&request) {
+        Ok(true) if request.transactional_id.is_none() => {
+            return refuse(&request, ErrorCode::TransactionalIdAuthorizationFailed);
+        }
+        Ok(_) => {}
+        // Kafka meets it here, before any partition is looked at: all of them are refused.
+        Err(error) => {
+            let message = (cx.version >= 8).then(|| error.to_string());
+            return refuse_all(&request, error.code(), message);
+        }
     }
     let entries = entries(&request);
     let mut answers: Vec<Option<Appended>> = Vec::with_capacity(entries.len());
@@ -52,14 +61,11 @@ pub async fn handle(cx: &Context, request: ProduceRequest) -> ProduceResponse {
             failure: Some(AppendFailure::new(code)),
         }));
     }
-    let origin = Origin::Client {
-        produce_version: cx.version,
-    };
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let appended = cx
         .rooms
         .replicas
-        .append_records(to_append, origin, request.acks, timeout)
+        .append_records(to_append, Origin::Client, request.acks, timeout)
         .await;
     let open = answers.iter_mut().filter(|answer| answer.is_none());
     for (answer, appended) in open.zip(appended) {
@@ -69,7 +75,7 @@ pub async fn handle(cx: &Context, request: ProduceRequest) -> ProduceResponse {
     respond(cx, &request, answers.collect())
 }
 
-/// Why a partition's records are not even tried. Contract §7.1, rows 3 and 7 to 9.
+/// Why a partition's records are not even tried. Contract §7.1, rows 3 to 5 and 7 to 9.
 fn check(
     cx: &Context,
     request: &ProduceRequest,
@@ -78,6 +84,8 @@ fn check(
 ) -> Option<ErrorCode> {
     if !cx.rooms.cluster.image().contains(partition) {
         Some(ErrorCode::UnknownTopicOrPartition)
+    } else if let Err(rejected) = check_produce_version(cx.version, records) {
+        Some(rejected.code)
     } else if is_transactional(records) {
         Some(if cx.version > 10 {
             ErrorCode::TransactionAbortable
@@ -111,13 +119,19 @@ fn entries(request: &ProduceRequest) -> IndexMap<TopicPartition, Bytes> {
     entries
 }
 
-fn has_transactional_records(request: &ProduceRequest) -> bool {
-    request
+/// Looks at the first batch of every partition, up to the first that is transactional
+/// (`RequestUtils.hasTransactionalRecords`). The error is that of a batch without a beginning.
+fn has_transactional_records(request: &ProduceRequest) -> Result<bool, record::Error> {
+    let partitions = request
         .topic_data
         .iter()
-        .flat_map(|topic| &topic.partition_data)
-        .filter_map(|partition| partition.records.as_ref())
-        .any(|records| is_transactional(records))
+        .flat_map(|topic| &topic.partition_data);
+    for records in partitions.filter_map(|partition| partition.records.as_ref()) {
+        if BatchIter::new(records).next().transpose()?.is_some() && is_transactional(records) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the first batch says so; whatever else is wrong with it, validation finds.
@@ -209,6 +223,14 @@ fn answer(index: i32, appended: Appended) -> PartitionProduceResponse {
 }
 
 pub fn refuse(request: &ProduceRequest, code: ErrorCode) -> ProduceResponse {
+    refuse_all(request, code, None)
+}
+
+fn refuse_all(
+    request: &ProduceRequest,
+    code: ErrorCode,
+    message: Option<String>,
+) -> ProduceResponse {
     let topics = request
         .topic_data
         .iter()
@@ -217,9 +239,11 @@ pub fn refuse(request: &ProduceRequest, code: ErrorCode) -> ProduceResponse {
                 .partition_data
                 .iter()
                 .map(|partition| {
+                    let mut failure = AppendFailure::new(code);
+                    failure.message.clone_from(&message);
                     let failed = Appended {
                         info: None,
-                        failure: Some(AppendFailure::new(code)),
+                        failure: Some(failure),
                     };
                     answer(partition.index, failed)
                 })

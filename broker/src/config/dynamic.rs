@@ -398,20 +398,28 @@ fn check_change(old: &Config, new: &Config) -> Result<(), Error> {
         } else {
             continue;
         };
-        return Err(Error::rule(format!(
-            "Invalid dynamic configuration: thread count update validation failed for {key}={new}, {reason}"
+        return Err(refused(&format!(
+            "Dynamic thread count update validation failed for {key}={new}, {reason}"
         )));
     }
     for listener in new.listeners() {
         let before = old.listeners().iter().find(|one| one.name == listener.name);
         if before.is_some_and(|one| one.security_protocol != listener.security_protocol) {
-            return Err(Error::rule(format!(
-                "Invalid dynamic configuration: Security protocol cannot be updated for existing listener {}",
+            return Err(refused(&format!(
+                "Security protocol cannot be updated for existing listener {}",
                 listener.name
             )));
         }
     }
     Ok(())
+}
+
+/// Kafka wraps the reason in a second exception, and its text shows.
+fn refused(reason: &str) -> Error {
+    Error::rule(format!(
+        "Invalid value org.apache.kafka.common.config.ConfigException: {reason} for configuration \
+         Invalid dynamic configuration"
+    ))
 }
 
 fn names<'a>(keys: impl Iterator<Item = &'a String>) -> String {
@@ -560,7 +568,7 @@ mod tests {
             (
                 ThisBroker,
                 &[("num.io.threads", "100")],
-                "Invalid dynamic configuration: thread count update validation failed for num.io.threads=100, value should not be greater than double the current value 8",
+                "Invalid value org.apache.kafka.common.config.ConfigException: Dynamic thread count update validation failed for num.io.threads=100, value should not be greater than double the current value 8 for configuration Invalid dynamic configuration",
             ),
         ] {
             assert_eq!(check(scope, pairs), Err(expect.to_owned()), "{pairs:?}");

@@ -301,7 +301,7 @@ impl<'a> Frame<'a> {
         if self.prefix.magic == 2 {
             self.batch()?.ensure_valid()
         } else {
-            self.message()?.ensure_valid()
+            legacy::check_crc(&self.bytes[LOG_OVERHEAD..])
         }
     }
 

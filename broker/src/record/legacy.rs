@@ -74,15 +74,7 @@ impl<'a> Message<'a> {
 
     /// Compares the CRC-32.
     pub fn ensure_valid(&self) -> Result<(), Error> {
-        let computed = crc32fast::hash(&self.body[4..]);
-        if computed == self.crc {
-            Ok(())
-        } else {
-            Err(Error::CrcMismatch {
-                stored: self.crc,
-                computed,
-            })
-        }
+        check_crc(self.body)
     }
 
     pub fn codec(&self) -> Result<Codec, Error> {
@@ -101,6 +93,23 @@ impl<'a> Message<'a> {
     /// Bytes, offset and size included.
     pub fn size(&self) -> usize {
         self.body.len() + LOG_OVERHEAD
+    }
+}
+
+/// Compares the CRC-32 of what follows offset and size, whatever the fields of the message say.
+pub fn check_crc(body: &[u8]) -> Result<(), Error> {
+    let Some((stored, checked)) = body.split_first_chunk::<4>() else {
+        return Err(Error::BelowOverhead {
+            size: body.len(),
+            overhead: OVERHEAD[0],
+        });
+    };
+    let stored = u32::from_be_bytes(*stored);
+    let computed = crc32fast::hash(checked);
+    if computed == stored {
+        Ok(())
+    } else {
+        Err(Error::CrcMismatch { stored, computed })
     }
 }
 

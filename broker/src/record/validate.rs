@@ -1,7 +1,7 @@
 //! What a leader checks, and if need be changes, before it appends (`ProduceRequest.validateRecords`,
 //! `UnifiedLog.analyzeAndValidateRecords`, `LogValidator`).
 //!
-//! The order is Kafka's: rules of the request's version; base offset, size and CRC of every batch;
+//! The order is Kafka's: rules of the request's version ([`check_produce_version`]); base offset, size and CRC of every batch;
 //! one batch only; rules of the batch header; rules of each record; size after conversion. Two
 //! deliberate differences, both for batches that no client library writes: an uncompressed batch
 //! whose offset deltas are not 0..n−1 is refused (Kafka stores it as it is), and a compressed batch
@@ -24,8 +24,8 @@ use crate::types::{Millis, TopicPartition};
 /// Where a batch comes from: what clients may not send, coordinators may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A Produce request of this version.
-    Client { produce_version: i16 },
+    /// A Produce request; [`check_produce_version`] has looked at it.
+    Client,
     /// The group or transaction coordinator of this broker, or a transaction's markers (control
     /// batches allowed).
     Coordinator,
@@ -94,8 +94,7 @@ impl From<Error> for Rejected {
     }
 }
 
-/// Checks the records of one partition of a Produce request (contract §7.1 rows 4, 5, 12–19,
-/// H13–H22) and converts them where Kafka's rules demand it. Takes no lock and no offset.
+/// Checks the records of one partition of a Produce request (contract §7.1 rows 12–19, H13–H22) and converts them where Kafka's rules demand it. Takes no lock and no offset.
 ///
 /// `None`: there is nothing to append. Produce v0–2 may bring an empty set, to which Kafka answers
 /// NONE with base offset −1.
@@ -112,11 +111,6 @@ pub fn prepare(
         config,
         now,
     };
-    if let Origin::Client { produce_version } = origin
-        && produce_version >= 3
-    {
-        check_produce_version(produce_version, &records)?;
-    }
     let Some(set) = preparation.analyze(&records)? else {
         return Ok(None);
     };
@@ -159,8 +153,11 @@ pub fn prepare(
     }))
 }
 
-/// Produce v3+ brings exactly one batch of magic 2; zstd needs v7.
-fn check_produce_version(version: i16, records: &[u8]) -> Result<(), Rejected> {
+/// Contract §7.1 rows 4 and 5: Produce v3+ brings exactly one batch of magic 2; zstd needs v7.
+pub fn check_produce_version(version: i16, records: &[u8]) -> Result<(), Rejected> {
+    if version < 3 {
+        return Ok(());
+    }
     let mut frames = BatchIter::new(records);
     let Some(first) = frames.next().transpose()? else {
         return Err(Rejected::invalid(format!(
@@ -242,7 +239,7 @@ impl Preparation<'_> {
         let topic_partition = self.topic_partition;
         let prefix = frame.prefix;
         if prefix.magic == 2
-            && matches!(self.origin, Origin::Client { .. })
+            && matches!(self.origin, Origin::Client)
             && prefix.base_offset != 0
         {
             return Err(Rejected::invalid(format!(

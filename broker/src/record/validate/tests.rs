@@ -6,20 +6,29 @@ use crate::record::tests::{CODECS, GOLDEN, edited, golden_records, raw_batch, re
 
 const NOW: Millis = 1_000_000;
 
-const V9: Origin = Origin::Client { produce_version: 9 };
-const V2: Origin = Origin::Client { produce_version: 2 };
+/// Version of the Produce request.
+const V9: Option<i16> = Some(9);
+const V2: Option<i16> = Some(2);
+const COORDINATOR: Option<i16> = None;
 
 fn run(
     bytes: impl AsRef<[u8]>,
-    origin: Origin,
+    produce_version: Option<i16>,
     config: &LogConfig,
 ) -> Result<Option<Prepared>, Rejected> {
     let bytes = Bytes::copy_from_slice(bytes.as_ref());
+    let origin = match produce_version {
+        None => Origin::Coordinator,
+        Some(version) => {
+            check_produce_version(version, &bytes)?;
+            Origin::Client
+        }
+    };
     prepare(&TopicPartition::new("t", 0), bytes, origin, config, NOW)
 }
 
-fn accepted(bytes: impl AsRef<[u8]>, origin: Origin, config: &LogConfig) -> Prepared {
-    let prepared = run(bytes, origin, config).unwrap().unwrap();
+fn accepted(bytes: impl AsRef<[u8]>, version: Option<i16>, config: &LogConfig) -> Prepared {
+    let prepared = run(bytes, version, config).unwrap().unwrap();
     let batch = Batch::parse(&prepared.bytes).unwrap();
     batch.ensure_valid().unwrap();
     assert_eq!(batch.header(), &prepared.header);
@@ -27,8 +36,8 @@ fn accepted(bytes: impl AsRef<[u8]>, origin: Origin, config: &LogConfig) -> Prep
     prepared
 }
 
-fn code(bytes: impl AsRef<[u8]>, origin: Origin, config: &LogConfig) -> ErrorCode {
-    run(bytes, origin, config).unwrap_err().code
+fn code(bytes: impl AsRef<[u8]>, version: Option<i16>, config: &LogConfig) -> ErrorCode {
+    run(bytes, version, config).unwrap_err().code
 }
 
 fn compacted() -> LogConfig {
@@ -78,7 +87,7 @@ fn batches_pass_untouched_whatever_the_codec() {
         let prepared = prepare(
             &TopicPartition::new("t", 0),
             bytes.clone(),
-            V9,
+            Origin::Client,
             &LogConfig::default(),
             NOW,
         )
@@ -138,13 +147,13 @@ fn a_length_below_the_header_is_corrupt() {
 fn zstd_needs_produce_v7() {
     let config = LogConfig::default();
     let bytes = simple(Codec::Zstd);
-    for produce_version in 3..7 {
+    for version in 3..7 {
         assert_eq!(
-            code(&bytes, Origin::Client { produce_version }, &config),
+            code(&bytes, Some(version), &config),
             ErrorCode::UnsupportedCompressionType
         );
     }
-    accepted(bytes, Origin::Client { produce_version: 7 }, &config);
+    accepted(bytes, Some(7), &config);
 }
 
 #[test]
@@ -500,15 +509,15 @@ fn a_coordinators_marker_passes_uncompressed_whatever_the_topic_says() {
         compression_type: BrokerCompression::Zstd,
         ..compacted()
     };
-    let prepared = accepted(&marker, Origin::Coordinator, &config);
+    let prepared = accepted(&marker, COORDINATOR, &config);
     assert_eq!(prepared.bytes, marker);
     assert_eq!(code(&marker, V9, &config), ErrorCode::InvalidRecord);
 }
 
 #[test]
 fn an_empty_set_of_an_old_client_is_nothing_to_append() {
-    for produce_version in 0..3 {
-        let origin = Origin::Client { produce_version };
+    for version in 0..3 {
+        let origin = Some(version);
         assert!(run(b"", origin, &LogConfig::default()).unwrap().is_none());
         // A message cut short is no message.
         let (_, v0) = GOLDEN[1];
