@@ -452,7 +452,7 @@ impl Producer {
             return Ok(());
         }
         let deadline = Instant::now() + DELIVERY_TIMEOUT;
-        if let Err(error) = self.find_leaders() {
+        if let Err(error) = self.patiently(deadline, is_lost_connection, Self::find_leaders) {
             return self.failed(&records, error);
         }
         let mut batches: BTreeMap<usize, Vec<NewRecord>> = BTreeMap::new();
@@ -498,6 +498,26 @@ impl Producer {
             eprintln!("{thrown}");
         }
         Ok(())
+    }
+
+    /// Does what may have to be done again after a new connection to brokers that may lead other
+    /// partitions.
+    fn patiently<T>(
+        &mut self,
+        deadline: Instant,
+        passes: fn(&anyhow::Error) -> bool,
+        mut attempt: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            match attempt(self) {
+                Err(error) if passes(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(RETRY_BACKOFF);
+                    self.admin.recover(deadline)?;
+                    self.leaders.clear();
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The producer id, asked for once.
@@ -586,7 +606,10 @@ impl Producer {
     }
 
     fn send(&mut self, partition: usize, records: &[NewRecord], deadline: Instant) -> Result<()> {
-        let (producer_id, producer_epoch) = self.identity(deadline)?;
+        let (producer_id, producer_epoch) =
+            self.patiently(deadline, is_lost_connection, |producer| {
+                producer.identity(deadline)
+            })?;
         let next = self.sequences.get(&partition).copied().unwrap_or(0);
         let batch = build_batch(
             records,
@@ -598,18 +621,10 @@ impl Producer {
                 ..BatchOptions::default()
             },
         );
-        loop {
-            match self.send_batch(partition, &batch) {
-                Ok(()) => break,
-                Err(error) if may_pass(&error) && Instant::now() < deadline => {
-                    std::thread::sleep(RETRY_BACKOFF);
-                    self.admin.recover(deadline)?;
-                    self.leaders.clear();
-                    self.find_leaders()?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        self.patiently(deadline, may_pass, |producer| {
+            producer.find_leaders()?;
+            producer.send_batch(partition, &batch)
+        })?;
         // Sequences count to i32::MAX and begin again at 0.
         let after = i64::from(next) + i64::try_from(records.len())?;
         let after = i32::try_from(after % (i64::from(i32::MAX) + 1))?;
