@@ -68,6 +68,7 @@ install_packages() {
   need node nodejs npm
   need go golang
   need python3 python3
+  need valgrind valgrind
   python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
   [ -e /usr/share/java/zookeeper.jar ] || packages+=(zookeeper)
   [ ${#packages[@]} -eq 0 ] && return 0
@@ -95,14 +96,13 @@ part clippy cargo clippy --workspace --all-targets -- -D warnings
 part deny deny
 part unit cargo test --workspace
 part release cargo build --release
+part instructions cargo run --release -p bench --bin instructions
 beside kafka-tools suite kafka-tools -- takeover suite takeover
 beside operation suite operation -- bigfile suite bigfile
 beside own-tools suite own-tools -- clients suite clients
 beside znodes suite znodes -- checker compat/test_history.py
 beside cluster-admin admin -- cluster suite cluster
 beside rolling suite rolling -- chaos suite chaos
-# Timings want an idle machine and ten minutes: only when asked for.
-[ ${#wanted[@]} -eq 0 ] || part figures suite figures
 
 echo
 printf '%s\n' "${summary[@]}"
