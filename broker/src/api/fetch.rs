@@ -75,16 +75,6 @@ pub async fn handle(cx: &Context, request: FetchRequest) -> FetchAnswer {
     } else {
         request.replica_id.0
     };
-    // Kafka fails on a level it does not know, whatever is asked.
-    if !matches!(
-        request.isolation_level,
-        READ_UNCOMMITTED | READ_COMMITTED
-    ) {
-        return FetchAnswer {
-            response: refuse(&request, ErrorCode::UnknownServerError),
-            regions: Vec::new(),
-        };
-    }
     let opened = cx.rooms.replicas.open_fetch(SessionRequest {
         session_id: request.session_id,
         session_epoch: request.session_epoch,
@@ -98,6 +88,15 @@ pub async fn handle(cx: &Context, request: FetchRequest) -> FetchAnswer {
         Err(code) => return empty(code, 0),
     };
     let reads = read(cx, &params(cx, &request, replica_id), partitions).await;
+    // Kafka fails on a level it does not know, once there is something to read.
+    if !matches!(request.isolation_level, READ_UNCOMMITTED | READ_COMMITTED)
+        && reads.iter().any(|read| !read.is_unread)
+    {
+        return FetchAnswer {
+            response: refuse(&request, ErrorCode::UnknownServerError),
+            regions: Vec::new(),
+        };
+    }
     let told: Vec<_> = reads
         .iter()
         .map(|read| (read.key.clone(), read.wanted, read.found()))

@@ -46,11 +46,11 @@ pub async fn handle(cx: &Context, request: UpdateFeaturesRequest) -> UpdateFeatu
         results.push((update.feature.clone(), result));
     }
     let mut written = true;
-    if target != existing {
-        if let Err(failure) = write(cx, target, version).await {
-            warn!(target: "kafka.controller.KafkaController", "Processing of feature updates failed due to error: {failure}");
-            written = false;
-        }
+    if target != existing
+        && let Err(failure) = write(cx, target, version).await
+    {
+        warn!(target: "kafka.controller.KafkaController", "Processing of feature updates failed due to error: {failure}");
+        written = false;
     }
     let results = results.into_iter().map(|(feature, result)| {
         let (code, message) = match result {

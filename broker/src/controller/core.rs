@@ -130,6 +130,11 @@ pub(super) enum Task {
     BumpLeaderEpoch(TopicPartition),
     RereadToBumpLeaderEpoch(TopicPartition),
     ConcludeReassignment(TopicPartition),
+    DropRemovedReplicas {
+        partition: TopicPartition,
+        /// With what is removed still in it.
+        before: ReplicaAssignment,
+    },
     StoreReassigned {
         partition: TopicPartition,
         target: Vec<BrokerId>,
@@ -518,6 +523,9 @@ impl Core {
                 self.ask(ops, Waiting::RereadToBumpLeaderEpoch(partition), out);
             }
             Task::ConcludeReassignment(partition) => self.conclude_reassignment(partition),
+            Task::DropRemovedReplicas { partition, before } => {
+                self.drop_removed_replicas(partition, before);
+            }
             Task::StoreReassigned { partition, target } => {
                 self.store_reassigned(partition, target, out);
             }

@@ -464,8 +464,8 @@ impl Core {
         let Some(entry) = self.context.partition(&partition) else {
             return;
         };
-        let target = entry.assignment.target();
-        let removing = entry.assignment.removing.clone();
+        let before = entry.assignment.clone();
+        let target = before.target();
         let leader = entry.leadership.as_ref().map(|known| known.state.leader);
         self.context
             .put_assignment(&partition, ReplicaAssignment::of(target.clone()));
@@ -486,7 +486,32 @@ impl Core {
                 strategy: ElectionStrategy::Reassign,
             }]
         };
-        tasks.extend(stop_removed(&partition, &removing));
+        tasks.push(Task::DropRemovedReplicas { partition, before });
+        self.before_others(tasks);
+    }
+
+    /// Phase B, once the state was written: only now is it certain that what we knew of the ISR was
+    /// not of before, and nothing is deleted before it is.
+    pub(super) fn drop_removed_replicas(
+        &mut self,
+        partition: TopicPartition,
+        before: ReplicaAssignment,
+    ) {
+        let target = before.target();
+        let Some(known) = self.context.leadership(&partition) else {
+            return;
+        };
+        if !target.iter().all(|id| known.state.isr.contains(id)) {
+            info!(
+                target: CONTROLLER,
+                "{self} The ISR of partition {partition} changed while its reassignment was being completed: {}; going on with it",
+                known.state
+            );
+            self.context.put_assignment(&partition, before);
+            self.before_others(vec![Task::AdvanceReassignment(partition)]);
+            return;
+        }
+        let mut tasks = stop_removed(&partition, &before.removing);
         tasks.push(Task::StoreReassigned { partition, target });
         self.before_others(tasks);
     }

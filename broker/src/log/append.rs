@@ -167,12 +167,22 @@ impl Log {
                     self.topic_partition, batch.base_offset
                 )));
             }
-            if batch.last_offset <= previous {
+            // Of a peer anything may come; the end below must not overflow.
+            if batch.base_offset < 0
+                || batch.last_offset < batch.base_offset
+                || batch.last_offset == Offset::MAX
+            {
+                return Err(corrupt(format!(
+                    "{}: a batch of offsets {} to {}",
+                    self.topic_partition, batch.base_offset, batch.last_offset
+                )));
+            }
+            if batch.base_offset <= previous {
                 return Err(Error::Refused {
                     code: ErrorCode::UnknownServerError,
                     message: format!(
                         "Out of order offsets found in append to {}: {} after {previous}",
-                        self.topic_partition, batch.last_offset
+                        self.topic_partition, batch.base_offset
                     ),
                 });
             }

@@ -250,7 +250,10 @@ mod tests {
         proposals
     }
 
-    fn answer(topics: &[(&str, u128, &[(i32, ErrorCode, i8)])]) -> AlterPartitionResponse {
+    /// Partition, error, leader recovery state.
+    type Said = (i32, ErrorCode, i8);
+
+    fn answer(topics: &[(&str, u128, &[Said])]) -> AlterPartitionResponse {
         let topics = topics.iter().map(|(name, id, partitions)| {
             let partitions = partitions.iter().map(|&(index, code, recovery)| {
                 answered::PartitionData::default()

@@ -199,12 +199,13 @@ impl Case<'_> {
     /// Versions of an API that both sides offer; none when one of them does not offer the API.
     pub fn versions<R: Request>(&self) -> impl Iterator<Item = i16> + use<R> {
         let found = self.run.offered.iter().find(|(key, _, _)| *key == R::KEY);
-        found.map_or(1..=0, |(_, min, max)| *min..=*max)
+        found.map(|&(_, min, max)| min..=max).into_iter().flatten()
     }
 
     /// Another pair of connections.
     pub fn wire(&mut self) -> Wire {
-        self.wires.push(self.run.addresses.map(|address| Connection::new(*address)));
+        self.wires
+            .push(self.run.addresses.map(|address| Connection::new(*address)));
         self.wires.len() - 1
     }
 
@@ -284,7 +285,10 @@ impl Case<'_> {
         let ottla = wire.ottla.receive::<R>(version);
         for (side, is_silent) in [("Kafka", kafka.is_silent()), ("Ottla", ottla.is_silent())] {
             if is_silent {
-                println!("{side} does not answer {} v{version} {what:?}", api_name(R::KEY));
+                println!(
+                    "{side} does not answer {} v{version} {what:?}",
+                    api_name(R::KEY)
+                );
             }
         }
         let lines = Both {

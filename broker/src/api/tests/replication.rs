@@ -13,6 +13,9 @@ use kafka_protocol::messages::fetch_response::PartitionData as ConsumedPartition
 use kafka_protocol::messages::leader_and_isr_request::{
     LeaderAndIsrPartitionState, LeaderAndIsrTopicState,
 };
+use kafka_protocol::messages::stop_replica_request::{
+    StopReplicaPartitionState, StopReplicaTopicState,
+};
 use kafka_protocol::messages::{BrokerId as WireBrokerId, *};
 use kafka_protocol::protocol::{Decodable, HeaderVersion, Request, StrBytes};
 use parking_lot::Mutex;
@@ -30,13 +33,14 @@ use crate::cluster::image::{
 };
 use crate::cluster::update::ControllerEpochGate;
 use crate::config::{Config, LiveConfig, Properties};
+use crate::controller::channel::ChannelSettings;
 use crate::controller::core::Settings;
 use crate::controller::run::{Controller, ControllerParts};
 use crate::error::ErrorCode;
 use crate::group::coordinator::GroupCoordinator;
 use crate::group::offsets_topic::ReplicatedOffsetsTopic;
 use crate::log::Log;
-use crate::log::manager::{LogManager, ManagerConfig};
+use crate::log::manager::{DirFailure, LogManager, ManagerConfig};
 use crate::net::client::{Client, Options};
 use crate::net::{Connections, Handler, Limits, Listener, Outcome, Peer, guard, regions};
 use crate::record::build::{BatchOptions, NewRecord, build_batch};
@@ -50,7 +54,7 @@ use crate::zk::embedded::Embedded;
 use crate::zk::session::create_persistent_paths;
 
 const TOPIC_ID: Uuid = Uuid::from_u128(0xabcdef);
-const CLIENT: Origin = Origin::Client { produce_version: 9 };
+const CLIENT: Origin = Origin::Client;
 /// Longer than any test may take.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -229,12 +233,13 @@ impl Node {
             cluster: Arc::clone(&cluster),
             store: Arc::clone(&store),
             logs: Arc::clone(&logs),
-            gate,
+            gate: Arc::clone(&gate),
         });
         let stop = CancellationToken::new();
         replicas.start(tokio::runtime::Handle::current(), stop.clone());
         let controller = Controller::start(ControllerParts {
             settings: Settings::from_config(&config),
+            channel: ChannelSettings::from_config(&config),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             local: Arc::new(Deaf),
@@ -246,7 +251,8 @@ impl Node {
             config: Arc::clone(&live),
             clock: Arc::clone(&clock),
             cluster: Arc::clone(&cluster),
-            producer_ids: Arc::new(ProducerIds::new(Arc::clone(&store), id)),
+            gate,
+            producer_ids: Arc::new(ProducerIds::new(Arc::new(Deaf))),
             store,
             logs: Arc::clone(&logs),
             replicas: Arc::clone(&replicas),
@@ -688,4 +694,40 @@ async fn another_number_of_fetchers_takes_over_where_the_first_was() {
     brokers.in_sync(1, 6, &[1, 2]).await;
     assert_eq!(node.replicas.fetchers().len(), 1);
     brokers.same_bytes();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_and_offline_replicas_follow_no_more() {
+    for is_offline in [false, true] {
+        let brokers = Brokers::new(&[1, 2], &[("replica.lag.time.max.ms", "300")]).await;
+        brokers.decide(1, &[1, 2], TOPIC_ID).await;
+        brokers.node(1).produced(1, -1).await;
+        brokers.in_sync(1, 1, &[1, 2]).await;
+        let node = brokers.node(2);
+        if is_offline {
+            let failure = DirFailure {
+                dir: node.dir.path().to_owned(),
+                partitions: vec![partition()],
+                none_left: true,
+            };
+            let runtime = tokio::runtime::Handle::current();
+            node.replicas.on_log_dir_failure(&failure, &runtime);
+        } else {
+            let stopped = StopReplicaPartitionState::default()
+                .with_leader_epoch(brokers.decided.lock().leader_epoch);
+            let topic = StopReplicaTopicState::default()
+                .with_topic_name(StrBytes::from_static_str("t").into())
+                .with_partition_states(vec![stopped]);
+            let request = StopReplicaRequest::default()
+                .with_controller_epoch(1)
+                .with_broker_epoch(-1)
+                .with_topic_states(vec![topic]);
+            let response = node.replicas.stop_replicas(request).await;
+            assert_eq!(response.partition_errors[0].error_code, 0);
+            assert!(node.replicas.fetchers().is_empty());
+        }
+        brokers.node(1).produced(1, -1).await;
+        assert_eq!(brokers.decided.lock().isr, [1]);
+        assert_eq!(node.ends().0, 1, "offline: {is_offline}");
+    }
 }

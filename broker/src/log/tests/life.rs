@@ -497,6 +497,28 @@ fn a_follower_takes_nothing_of_a_later_epoch_than_its_leaders() {
 }
 
 #[test]
+fn offsets_that_cannot_be_are_refused() {
+    let leader = Bench::new(LogConfig::default());
+    leader.log().append_as_leader(&batch(2), 1).unwrap();
+    let bytes = bytes_of(&leader.log().read(request(0, 2)).unwrap().region.unwrap());
+    let follower = Bench::new(LogConfig::default());
+    // The base offset is not covered by the CRC.
+    for base in [-1, i64::MIN, i64::MAX - 1, i64::MAX] {
+        let mut bytes = bytes.clone();
+        bytes[..8].copy_from_slice(&base.to_be_bytes());
+        let refused = follower.log().append_as_follower(&bytes, 1);
+        assert_eq!(
+            refused.unwrap_err().code(),
+            ErrorCode::CorruptMessage,
+            "{base}"
+        );
+    }
+    let twice = [bytes.clone(), bytes].concat();
+    assert!(follower.log().append_as_follower(&twice, 1).is_err());
+    assert_eq!(follower.log().log_end_offset(), 0);
+}
+
+#[test]
 fn a_follower_raises_its_log_start_no_further_than_its_high_watermark() {
     let bench = Bench::new(LogConfig::default());
     let log = bench.log();
