@@ -76,10 +76,7 @@ pub async fn handle(cx: &Context, request: FetchRequest) -> FetchAnswer {
         request.replica_id.0
     };
     // Kafka fails on a level it does not know, whatever is asked.
-    if !matches!(
-        request.isolation_level,
-        READ_UNCOMMITTED | READ_COMMITTED
-    ) {
+    if !matches!(request.isolation_level, READ_UNCOMMITTED | READ_COMMITTED) {
         return FetchAnswer {
             response: refuse(&request, ErrorCode::UnknownServerError),
             regions: Vec::new(),

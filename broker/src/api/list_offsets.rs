@@ -137,7 +137,8 @@ fn by_time(
     if cx.version < needs {
         return failed(index, ErrorCode::UnsupportedVersion);
     }
-    let current = (asked.current_leader_epoch != NO_LEADER_EPOCH).then_some(asked.current_leader_epoch);
+    let current =
+        (asked.current_leader_epoch != NO_LEADER_EPOCH).then_some(asked.current_leader_epoch);
     let isolation = match (request.replica_id.0, request.isolation_level) {
         (CONSUMER, READ_COMMITTED) => Some(Isolation::TxnCommitted),
         (CONSUMER, _) => Some(Isolation::HighWatermark),

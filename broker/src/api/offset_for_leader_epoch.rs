@@ -23,8 +23,8 @@ pub async fn handle(
                 .iter()
                 .map(|asked| {
                     let partition = TopicPartition::new(topic.topic.0.as_str(), asked.partition);
-                    let current =
-                        (asked.current_leader_epoch != NO_LEADER_EPOCH).then_some(asked.current_leader_epoch);
+                    let current = (asked.current_leader_epoch != NO_LEADER_EPOCH)
+                        .then_some(asked.current_leader_epoch);
                     match cx.rooms.replicas.end_offset_for_epoch(
                         &partition,
                         current,

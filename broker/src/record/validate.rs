@@ -238,10 +238,7 @@ impl Preparation<'_> {
     fn analyze_frame(&self, frame: &Frame<'_>) -> Result<(), Rejected> {
         let topic_partition = self.topic_partition;
         let prefix = frame.prefix;
-        if prefix.magic == 2
-            && matches!(self.origin, Origin::Client)
-            && prefix.base_offset != 0
-        {
+        if prefix.magic == 2 && matches!(self.origin, Origin::Client) && prefix.base_offset != 0 {
             return Err(Rejected::invalid(format!(
                 "The baseOffset of the record batch in the append to {topic_partition} should be \
                  0, but it is {}",

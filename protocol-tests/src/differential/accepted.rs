@@ -30,7 +30,8 @@ macro_rules! accepted {
     };
 }
 
-const NOT_BUILT: &str = "not everything of Kafka is built yet, and only what is built is advertised";
+const NOT_BUILT: &str =
+    "not everything of Kafka is built yet, and only what is built is advertised";
 const OWN_WORDS: &str = "keys are documented in our own words";
 const PACKED: &str = "Kafka unpacks every packed batch, Ottla only where a rule needs a look at the records: \
     what is wrong inside is stored by Ottla and refused by Kafka";
@@ -41,7 +42,8 @@ const JAVA: &str = "Kafka fails with a Java exception that it does not expect, h
 const OVERFLOW: &str = "Kafka lets times overflow and wrap; Ottla refuses them (H18)";
 const PADDING: &str = "Kafka promises the size before it converts, and fills up with the head of a message; \
     Ottla sends what the conversion gave";
-const NULL_RECORDS: &str = "some versions of librdkafka reject null records; Ottla sends empty ones";
+const NULL_RECORDS: &str =
+    "some versions of librdkafka reject null records; Ottla sends empty ones";
 
 // API, versions, case, answer, path: reason.
 accepted! {

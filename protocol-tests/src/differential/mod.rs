@@ -204,7 +204,8 @@ impl Case<'_> {
 
     /// Another pair of connections.
     pub fn wire(&mut self) -> Wire {
-        self.wires.push(self.run.addresses.map(|address| Connection::new(*address)));
+        self.wires
+            .push(self.run.addresses.map(|address| Connection::new(*address)));
         self.wires.len() - 1
     }
 
@@ -284,7 +285,10 @@ impl Case<'_> {
         let ottla = wire.ottla.receive::<R>(version);
         for (side, is_silent) in [("Kafka", kafka.is_silent()), ("Ottla", ottla.is_silent())] {
             if is_silent {
-                println!("{side} does not answer {} v{version} {what:?}", api_name(R::KEY));
+                println!(
+                    "{side} does not answer {} v{version} {what:?}",
+                    api_name(R::KEY)
+                );
             }
         }
         let lines = Both {

@@ -63,7 +63,10 @@ impl Report {
                 continue;
             }
             let rows = ACCEPTED.iter().enumerate();
-            match rows.into_iter().find(|(_, row)| row.meets(api, version, case, what, path)) {
+            match rows
+                .into_iter()
+                .find(|(_, row)| row.meets(api, version, case, what, path))
+            {
                 Some((at, _)) => {
                     self.accepted += 1;
                     self.used.insert(at);
@@ -77,7 +80,10 @@ impl Report {
                         kafka,
                         ottla,
                     };
-                    self.differences.entry(difference).or_default().push(version);
+                    self.differences
+                        .entry(difference)
+                        .or_default()
+                        .push(version);
                 }
             }
         }

@@ -173,8 +173,7 @@ fn walk(node: &Node, path: String, names: &mut Names, out: &mut BTreeMap<String,
         }
         Node::Struct(_, fields) => {
             for (name, value) in fields {
-                let is_noise =
-                    name == "unknown_tagged_fields" && *value == Node::List(Vec::new());
+                let is_noise = name == "unknown_tagged_fields" && *value == Node::List(Vec::new());
                 if !is_noise {
                     let path = if path.is_empty() {
                         name.clone()

@@ -68,7 +68,11 @@ fn past_broker(case: &mut Case<'_>) -> Result<()> {
             let request = AllocateProducerIdsRequest::default()
                 .with_broker_id(BrokerId(id))
                 .with_broker_epoch(epoch);
-            case.ask(version, &format!("ids for broker {id} of epoch {epoch}"), request)?;
+            case.ask(
+                version,
+                &format!("ids for broker {id} of epoch {epoch}"),
+                request,
+            )?;
         }
     }
     for version in case.versions::<EnvelopeRequest>() {

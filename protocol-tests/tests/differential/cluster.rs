@@ -64,7 +64,10 @@ fn metadata_of_topics(case: &mut Case<'_>) -> Result<()> {
             ask(&format!("the name {name:?}"), metadata(&[name]))?;
         }
         if version >= 4 {
-            ask("unknown topics", metadata(&["no-such", "metadata-a", "nor-this"]))?;
+            ask(
+                "unknown topics",
+                metadata(&["no-such", "metadata-a", "nor-this"]),
+            )?;
         }
         if version >= 8 {
             let request = metadata(&["metadata-a"]).with_include_topic_authorized_operations(true);
@@ -81,7 +84,11 @@ fn metadata_of_topics(case: &mut Case<'_>) -> Result<()> {
 
 fn metadata_by_id(case: &mut Case<'_>) -> Result<()> {
     let id = topic(case, "metadata-id", 2, &[])?;
-    let by_id = |id: Uuid| MetadataRequestTopic::default().with_name(None).with_topic_id(id);
+    let by_id = |id: Uuid| {
+        MetadataRequestTopic::default()
+            .with_name(None)
+            .with_topic_id(id)
+    };
     let request = |topics: Vec<MetadataRequestTopic>| metadata(&[]).with_topics(Some(topics));
     for version in case.versions::<MetadataRequest>().filter(|one| *one >= 10) {
         let known = id.map(|id| request(vec![by_id(*id)]));
@@ -106,12 +113,17 @@ fn auto_creation(case: &mut Case<'_>) -> Result<()> {
         let name = format!("auto-{version}");
         let request = metadata(&[&name]).with_allow_auto_topic_creation(true);
         case.ask(version, "a topic that is created", request)?;
-        case.until(4, "the created topic", metadata(&[&name]).into(), |answer| {
-            answer
-                .topics
-                .iter()
-                .all(|topic| topic.error_code == 0 && topic.partitions.len() == 1)
-        })?;
+        case.until(
+            4,
+            "the created topic",
+            metadata(&[&name]).into(),
+            |answer| {
+                answer
+                    .topics
+                    .iter()
+                    .all(|topic| topic.error_code == 0 && topic.partitions.len() == 1)
+            },
+        )?;
         let request = metadata(&[&name]).with_allow_auto_topic_creation(true);
         case.ask(version, "the created topic", request)?;
         let collides = [format!("auto.{version}.x"), format!("auto_{version}_x")];
@@ -158,8 +170,7 @@ fn find_coordinator(case: &mut Case<'_>) -> Result<()> {
             }
         } else {
             for names in [&["some"][..], &["a", "b", "a"], &[""], &[]] {
-                let request =
-                    FindCoordinatorRequest::default().with_coordinator_keys(keys(names));
+                let request = FindCoordinatorRequest::default().with_coordinator_keys(keys(names));
                 case.ask(version, &format!("groups {names:?}"), request)?;
             }
         }
@@ -180,14 +191,32 @@ fn refused_frames(case: &mut Case<'_>) -> Result<()> {
     let frames: &[(&str, &[u8])] = &[
         ("an unknown API", &[0, 99, 0, 0, 0, 0, 0, 7, 255, 255]),
         ("a negative API", &[255, 255, 0, 0, 0, 0, 0, 7, 255, 255]),
-        ("an API of KRaft", &[0, 55, 0, 0, 0, 0, 0, 7, 255, 255, 0, 0]),
-        ("Metadata of the future", &[0, 3, 0, 13, 0, 0, 0, 7, 255, 255, 0, 0, 0, 0]),
-        ("ApiVersions of the future", &[0, 18, 0, 9, 0, 0, 0, 7, 255, 255, 0, 1, 1, 0]),
-        ("ApiVersions of the past", &[0, 18, 255, 255, 0, 0, 0, 7, 255, 255]),
+        (
+            "an API of KRaft",
+            &[0, 55, 0, 0, 0, 0, 0, 7, 255, 255, 0, 0],
+        ),
+        (
+            "Metadata of the future",
+            &[0, 3, 0, 13, 0, 0, 0, 7, 255, 255, 0, 0, 0, 0],
+        ),
+        (
+            "ApiVersions of the future",
+            &[0, 18, 0, 9, 0, 0, 0, 7, 255, 255, 0, 1, 1, 0],
+        ),
+        (
+            "ApiVersions of the past",
+            &[0, 18, 255, 255, 0, 0, 0, 7, 255, 255],
+        ),
         ("a short header", &[0, 3, 0, 1, 0, 0]),
         ("an empty body", &[0, 3, 0, 1, 0, 0, 0, 7, 255, 255]),
-        ("null topics in Metadata v0", &[0, 3, 0, 0, 0, 0, 0, 7, 255, 255, 255, 255, 255, 255]),
-        ("a name without end", &[0, 3, 0, 1, 0, 0, 0, 7, 255, 255, 0, 0, 0, 1, 0, 9, 97]),
+        (
+            "null topics in Metadata v0",
+            &[0, 3, 0, 0, 0, 0, 0, 7, 255, 255, 255, 255, 255, 255],
+        ),
+        (
+            "a name without end",
+            &[0, 3, 0, 1, 0, 0, 0, 7, 255, 255, 0, 0, 0, 1, 0, 9, 97],
+        ),
         (
             "trailing bytes",
             &[0, 18, 0, 0, 0, 0, 0, 7, 255, 255, 1, 2, 3],

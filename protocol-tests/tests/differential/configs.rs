@@ -3,8 +3,8 @@
 use anyhow::Result;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::{
-    AlterConfigsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, alter_configs_request,
-    incremental_alter_configs_request,
+    AlterConfigsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest,
+    alter_configs_request, incremental_alter_configs_request,
 };
 use protocol_tests::differential::{Case, Test};
 
@@ -41,7 +41,12 @@ fn look(case: &mut Case<'_>, what: &str, kind: i8, name: &str) -> Result<()> {
 }
 
 fn describe(case: &mut Case<'_>) -> Result<()> {
-    topic(case, "configs", 1, &[("retention.ms", "1000"), ("compression.type", "zstd")])?;
+    topic(
+        case,
+        "configs",
+        1,
+        &[("retention.ms", "1000"), ("compression.type", "zstd")],
+    )?;
     for version in case.versions::<DescribeConfigsRequest>() {
         for (kind, name) in [
             (TOPIC, "configs"),
@@ -81,7 +86,11 @@ fn describe(case: &mut Case<'_>) -> Result<()> {
         }
         let some = |kind, name, keys| described(vec![resource(kind, name, Some(keys))]);
         let keys: &[&str] = &["retention.ms", "no.such", "retention.ms", "segment.bytes"];
-        case.ask(version, "some keys of a topic", some(TOPIC, "configs", keys))?;
+        case.ask(
+            version,
+            "some keys of a topic",
+            some(TOPIC, "configs", keys),
+        )?;
         case.ask(version, "no keys of a topic", some(TOPIC, "configs", &[]))?;
         let keys: &[&str] = &["broker.id", "log.retention.ms", "no.such"];
         case.ask(version, "some keys of a broker", some(BROKER, "0", keys))?;
@@ -128,9 +137,16 @@ fn alter(case: &mut Case<'_>) -> Result<()> {
     for version in case.versions::<AlterConfigsRequest>() {
         let name = &format!("alter-{version}");
         topic(case, name, 1, &[("retention.ms", "1000")])?;
-        let good: Pairs<'_> = &[("segment.bytes", Some("5000")), ("cleanup.policy", Some("compact"))];
+        let good: Pairs<'_> = &[
+            ("segment.bytes", Some("5000")),
+            ("cleanup.policy", Some("compact")),
+        ];
         let request = altered(&[(TOPIC, name, good)]);
-        case.ask(version, "validate only", request.clone().with_validate_only(true))?;
+        case.ask(
+            version,
+            "validate only",
+            request.clone().with_validate_only(true),
+        )?;
         look(case, "nothing changed", TOPIC, name)?;
         case.ask(version, "a topic", request)?;
         look(case, "the topic", TOPIC, name)?;
@@ -207,39 +223,81 @@ fn incremental(case: &mut Case<'_>) -> Result<()> {
         let tries: &[(&str, Steps<'_>)] = &[
             ("set", &[("segment.bytes", SET, Some("5000"))]),
             ("append", &[("cleanup.policy", APPEND, Some("compact"))]),
-            ("append again", &[("cleanup.policy", APPEND, Some("compact"))]),
+            (
+                "append again",
+                &[("cleanup.policy", APPEND, Some("compact"))],
+            ),
             ("subtract", &[("cleanup.policy", SUBTRACT, Some("delete"))]),
-            ("subtract what is not there", &[("cleanup.policy", SUBTRACT, Some("delete"))]),
-            ("subtract the last", &[("cleanup.policy", SUBTRACT, Some("compact"))]),
-            ("append to a number", &[("segment.bytes", APPEND, Some("1"))]),
-            ("subtract from a number", &[("segment.bytes", SUBTRACT, Some("1"))]),
+            (
+                "subtract what is not there",
+                &[("cleanup.policy", SUBTRACT, Some("delete"))],
+            ),
+            (
+                "subtract the last",
+                &[("cleanup.policy", SUBTRACT, Some("compact"))],
+            ),
+            (
+                "append to a number",
+                &[("segment.bytes", APPEND, Some("1"))],
+            ),
+            (
+                "subtract from a number",
+                &[("segment.bytes", SUBTRACT, Some("1"))],
+            ),
             ("delete", &[("segment.bytes", DELETE, None)]),
             ("delete again", &[("segment.bytes", DELETE, None)]),
-            ("delete with a value", &[("retention.ms", DELETE, Some("5"))]),
+            (
+                "delete with a value",
+                &[("retention.ms", DELETE, Some("5"))],
+            ),
             ("set null", &[("retention.ms", SET, None)]),
             ("append null", &[("cleanup.policy", APPEND, None)]),
             ("set nothing", &[("retention.ms", SET, Some(""))]),
             ("set spaces", &[("retention.ms", SET, Some(" 77 "))]),
             ("an unknown operation", &[("retention.ms", 4, Some("1"))]),
             ("a negative operation", &[("retention.ms", -1, Some("1"))]),
-            ("a key twice", &[("retention.ms", SET, Some("1")), ("retention.ms", SET, Some("2"))]),
+            (
+                "a key twice",
+                &[
+                    ("retention.ms", SET, Some("1")),
+                    ("retention.ms", SET, Some("2")),
+                ],
+            ),
             ("an unknown key", &[("no.such", SET, Some("1"))]),
             ("an unknown key deleted", &[("no.such", DELETE, None)]),
             ("a wrong value", &[("retention.ms", SET, Some("soon"))]),
-            ("right and wrong", &[("retention.ms", SET, Some("5")), ("segment.ms", SET, Some("x"))]),
+            (
+                "right and wrong",
+                &[
+                    ("retention.ms", SET, Some("5")),
+                    ("segment.ms", SET, Some("x")),
+                ],
+            ),
             ("no steps", &[]),
             (
                 "throttled replicas",
-                &[("leader.replication.throttled.replicas", APPEND, Some("0:0,1:0"))],
+                &[(
+                    "leader.replication.throttled.replicas",
+                    APPEND,
+                    Some("0:0,1:0"),
+                )],
             ),
             (
                 "fewer throttled replicas",
-                &[("leader.replication.throttled.replicas", SUBTRACT, Some("1:0"))],
+                &[(
+                    "leader.replication.throttled.replicas",
+                    SUBTRACT,
+                    Some("1:0"),
+                )],
             ),
         ];
         for (what, one) in tries {
             let request = steps(&[(TOPIC, name, one)]);
-            case.ask(version, &format!("{what}, validate only"), request.clone().with_validate_only(true))?;
+            case.ask(
+                version,
+                &format!("{what}, validate only"),
+                request.clone().with_validate_only(true),
+            )?;
             case.ask(version, what, request)?;
             look(case, &format!("after {what}"), TOPIC, name)?;
         }
@@ -273,50 +331,131 @@ fn incremental(case: &mut Case<'_>) -> Result<()> {
 fn brokers(case: &mut Case<'_>) -> Result<()> {
     for version in case.versions::<IncrementalAlterConfigsRequest>() {
         let tries: &[(&str, &str, Steps<'_>)] = &[
-            ("of the broker", "0", &[("log.cleaner.threads", SET, Some("2"))]),
+            (
+                "of the broker",
+                "0",
+                &[("log.cleaner.threads", SET, Some("2"))],
+            ),
             ("of all", "", &[("log.cleaner.threads", SET, Some("2"))]),
-            ("retention", "", &[("log.retention.ms", SET, Some("7000000"))]),
-            ("of one over all", "0", &[("log.retention.ms", SET, Some("8000000"))]),
+            (
+                "retention",
+                "",
+                &[("log.retention.ms", SET, Some("7000000"))],
+            ),
+            (
+                "of one over all",
+                "0",
+                &[("log.retention.ms", SET, Some("8000000"))],
+            ),
             ("deleted of one", "0", &[("log.retention.ms", DELETE, None)]),
             ("deleted of all", "", &[("log.retention.ms", DELETE, None)]),
-            ("threads deleted", "0", &[("log.cleaner.threads", DELETE, None)]),
-            ("threads of all deleted", "", &[("log.cleaner.threads", DELETE, None)]),
+            (
+                "threads deleted",
+                "0",
+                &[("log.cleaner.threads", DELETE, None)],
+            ),
+            (
+                "threads of all deleted",
+                "",
+                &[("log.cleaner.threads", DELETE, None)],
+            ),
             ("a static key", "0", &[("broker.id", SET, Some("4"))]),
             ("a static key of all", "", &[("log.dirs", SET, Some("x"))]),
-            ("a key of one broker for all", "", &[("listeners", SET, Some("PLAINTEXT://:1"))]),
-            ("a password", "0", &[("ssl.key.password", SET, Some("secret"))]),
-            ("a password of all", "", &[("ssl.key.password", SET, Some("secret"))]),
+            (
+                "a key of one broker for all",
+                "",
+                &[("listeners", SET, Some("PLAINTEXT://:1"))],
+            ),
+            (
+                "a password",
+                "0",
+                &[("ssl.key.password", SET, Some("secret"))],
+            ),
+            (
+                "a password of all",
+                "",
+                &[("ssl.key.password", SET, Some("secret"))],
+            ),
             ("an unknown key", "0", &[("no.such", SET, Some("1"))]),
             ("an unknown key of all", "", &[("no.such", SET, Some("1"))]),
-            ("a wrong value", "0", &[("log.cleaner.threads", SET, Some("x"))]),
-            ("a value too low", "", &[("log.retention.ms", SET, Some("-5"))]),
-            ("a value too low of one", "0", &[("num.io.threads", SET, Some("0"))]),
-            ("more threads than may be", "", &[("num.io.threads", SET, Some("99"))]),
-            ("a list appended", "", &[("log.cleanup.policy", APPEND, Some("compact"))]),
-            ("a list subtracted", "", &[("log.cleanup.policy", DELETE, None)]),
-            ("throttle", "0", &[("leader.replication.throttled.rate", SET, Some("1000"))]),
-            ("throttle deleted", "0", &[("leader.replication.throttled.rate", DELETE, None)]),
+            (
+                "a wrong value",
+                "0",
+                &[("log.cleaner.threads", SET, Some("x"))],
+            ),
+            (
+                "a value too low",
+                "",
+                &[("log.retention.ms", SET, Some("-5"))],
+            ),
+            (
+                "a value too low of one",
+                "0",
+                &[("num.io.threads", SET, Some("0"))],
+            ),
+            (
+                "more threads than may be",
+                "",
+                &[("num.io.threads", SET, Some("99"))],
+            ),
+            (
+                "a list appended",
+                "",
+                &[("log.cleanup.policy", APPEND, Some("compact"))],
+            ),
+            (
+                "a list subtracted",
+                "",
+                &[("log.cleanup.policy", DELETE, None)],
+            ),
+            (
+                "throttle",
+                "0",
+                &[("leader.replication.throttled.rate", SET, Some("1000"))],
+            ),
+            (
+                "throttle deleted",
+                "0",
+                &[("leader.replication.throttled.rate", DELETE, None)],
+            ),
         ];
         for (what, name, one) in tries {
             let request = steps(&[(BROKER, name, one)]);
-            case.ask(version, &format!("{what}, validate only"), request.clone().with_validate_only(true))?;
+            case.ask(
+                version,
+                &format!("{what}, validate only"),
+                request.clone().with_validate_only(true),
+            )?;
             case.ask(version, what, request)?;
         }
         let tries: &[(&str, Steps<'_>)] = &[
             ("a level", &[("kafka.server.KafkaApis", SET, Some("DEBUG"))]),
-            ("a level in small letters", &[("kafka.server.KafkaApis", SET, Some("debug"))]),
+            (
+                "a level in small letters",
+                &[("kafka.server.KafkaApis", SET, Some("debug"))],
+            ),
             ("no level", &[("kafka.server.KafkaApis", DELETE, None)]),
-            ("an unknown level", &[("kafka.server.KafkaApis", SET, Some("LOUD"))]),
+            (
+                "an unknown level",
+                &[("kafka.server.KafkaApis", SET, Some("LOUD"))],
+            ),
             ("an unknown logger", &[("no.such", SET, Some("INFO"))]),
             ("an unknown logger deleted", &[("no.such", DELETE, None)]),
             ("the root's level", &[("root", SET, Some("WARN"))]),
             ("the root's level again", &[("root", SET, Some("INFO"))]),
             ("no root's level", &[("root", DELETE, None)]),
-            ("append", &[("kafka.server.KafkaApis", APPEND, Some("INFO"))]),
+            (
+                "append",
+                &[("kafka.server.KafkaApis", APPEND, Some("INFO"))],
+            ),
         ];
         for (what, one) in tries {
             let request = steps(&[(LOGGER, "0", one)]);
-            case.ask(version, &format!("logger: {what}, validate only"), request.clone().with_validate_only(true))?;
+            case.ask(
+                version,
+                &format!("logger: {what}, validate only"),
+                request.clone().with_validate_only(true),
+            )?;
             case.ask(version, &format!("logger: {what}"), request)?;
         }
     }
@@ -332,7 +471,11 @@ fn brokers(case: &mut Case<'_>) -> Result<()> {
         ];
         for (what, name, one) in tries {
             let request = altered(&[(BROKER, name, one)]);
-            case.ask(version, &format!("{what}, validate only"), request.clone().with_validate_only(true))?;
+            case.ask(
+                version,
+                &format!("{what}, validate only"),
+                request.clone().with_validate_only(true),
+            )?;
             case.ask(version, what, request)?;
         }
     }
@@ -348,7 +491,11 @@ fn brokers(case: &mut Case<'_>) -> Result<()> {
 /// Every key of a topic with values that its rule may not like; the texts are compared.
 fn wrong_values(case: &mut Case<'_>) -> Result<()> {
     topic(case, "values", 1, &[])?;
-    let described = case.ask(4, "keys of a topic", described(vec![resource(TOPIC, "values", None)]))?;
+    let described = case.ask(
+        4,
+        "keys of a topic",
+        described(vec![resource(TOPIC, "values", None)]),
+    )?;
     let mut keys: Vec<_> = described
         .kafka
         .results
@@ -358,9 +505,23 @@ fn wrong_values(case: &mut Case<'_>) -> Result<()> {
         .collect();
     keys.sort();
     for key in keys {
-        for value in ["", "-3", "-1", "0", "x", "99999999999999999999", "1.5", "true", "compact"] {
+        for value in [
+            "",
+            "-3",
+            "-1",
+            "0",
+            "x",
+            "99999999999999999999",
+            "1.5",
+            "true",
+            "compact",
+        ] {
             let request = steps(&[(TOPIC, "values", &[(&key, SET, Some(value))])]);
-            case.ask(1, &format!("{key}={value}"), request.with_validate_only(true))?;
+            case.ask(
+                1,
+                &format!("{key}={value}"),
+                request.with_validate_only(true),
+            )?;
         }
     }
     Ok(())

@@ -50,7 +50,11 @@ pub(crate) fn request(version: i16, topics: Vec<FetchTopic>) -> FetchRequest {
     } else {
         request
     };
-    let request = if version < 7 { request.with_session_epoch(0) } else { request };
+    let request = if version < 7 {
+        request.with_session_epoch(0)
+    } else {
+        request
+    };
     replica(version, request, -1)
 }
 
@@ -78,21 +82,26 @@ fn fill(case: &mut Case<'_>, name: &str) -> Result<Both<Uuid>> {
 fn every_version(case: &mut Case<'_>) -> Result<()> {
     let id = fill(case, "fetch")?;
     for version in case.versions::<FetchRequest>() {
-        let mut ask = |what: &str, partitions: Vec<FetchPartition>, change: &dyn Fn(&mut FetchRequest)| {
-            let requests = id.map(|id| {
-                let mut request =
-                    request(version, vec![of(version, "fetch", *id, partitions.clone())]);
-                change(&mut request);
-                request
-            });
-            case.ask_each(version, what, requests)
-        };
+        let mut ask =
+            |what: &str, partitions: Vec<FetchPartition>, change: &dyn Fn(&mut FetchRequest)| {
+                let requests = id.map(|id| {
+                    let mut request =
+                        request(version, vec![of(version, "fetch", *id, partitions.clone())]);
+                    change(&mut request);
+                    request
+                });
+                case.ask_each(version, what, requests)
+            };
         let all = || vec![from(0, 0), from(1, 0), from(2, 0)];
         ask("everything", all(), &|_| ())?;
         for offset in [1, 3, 5, 6, 7, -1, -2, i64::MAX] {
             ask(&format!("from {offset}"), vec![from(0, offset)], &|_| ())?;
         }
-        ask("wrong partitions", vec![from(3, 0), from(-1, 0), from(0, 5)], &|_| ())?;
+        ask(
+            "wrong partitions",
+            vec![from(3, 0), from(-1, 0), from(0, 5)],
+            &|_| (),
+        )?;
         ask("a partition twice", vec![from(0, 0), from(0, 5)], &|_| ())?;
         ask("no partitions", vec![], &|_| ())?;
         ask("a topic twice", vec![from(0, 5)], &|request| {
@@ -121,7 +130,9 @@ fn every_version(case: &mut Case<'_>) -> Result<()> {
             ask("a log start offset", vec![with], &|_| ())?;
         }
         if version >= 11 {
-            ask("a rack", vec![from(0, 5)], &|request| request.rack_id = text("r"))?;
+            ask("a rack", vec![from(0, 5)], &|request| {
+                request.rack_id = text("r")
+            })?;
         }
         if version >= 12 {
             ask("a cluster id", vec![from(0, 5)], &|request| {
@@ -148,8 +159,8 @@ fn sizes(case: &mut Case<'_>) -> Result<()> {
                     continue;
                 }
                 let requests = id.map(|id| {
-                    let partitions = [2, 0, 1]
-                        .map(|at| from(at, 0).with_partition_max_bytes(partition_bytes));
+                    let partitions =
+                        [2, 0, 1].map(|at| from(at, 0).with_partition_max_bytes(partition_bytes));
                     let topic = of(version, "fetch-sizes", *id, partitions.to_vec());
                     let mut request = request(version, vec![topic]);
                     if version >= 3 {
@@ -167,7 +178,10 @@ fn sizes(case: &mut Case<'_>) -> Result<()> {
 
 fn epochs(case: &mut Case<'_>) -> Result<()> {
     let id = fill(case, "fetch-epochs")?;
-    for version in case.versions::<FetchRequest>().filter(|version| *version >= 9) {
+    for version in case
+        .versions::<FetchRequest>()
+        .filter(|version| *version >= 9)
+    {
         for current in [-1, 0, 1, 9, -2] {
             for last in [-1, 0, 1, 5, -2] {
                 if version < 12 && last != -1 {
@@ -193,12 +207,19 @@ fn epochs(case: &mut Case<'_>) -> Result<()> {
 fn sessions(case: &mut Case<'_>) -> Result<()> {
     let id = fill(case, "fetch-sessions")?;
     let name = "fetch-sessions";
-    for version in case.versions::<FetchRequest>().filter(|version| *version >= 7) {
+    for version in case
+        .versions::<FetchRequest>()
+        .filter(|version| *version >= 7)
+    {
         let topics = |id: &Uuid, partitions: Vec<FetchPartition>| match partitions.len() {
             0 => vec![],
             _ => vec![of(version, name, *id, partitions)],
         };
-        let ask = |case: &mut Case<'_>, what: &str, session: &Both<i32>, epoch: i32, partitions: Vec<FetchPartition>| {
+        let ask = |case: &mut Case<'_>,
+                   what: &str,
+                   session: &Both<i32>,
+                   epoch: i32,
+                   partitions: Vec<FetchPartition>| {
             let requests = id.zip(session).map(|(id, session)| {
                 request(version, topics(id, partitions.clone()))
                     .with_session_id(*session)
@@ -209,9 +230,27 @@ fn sessions(case: &mut Case<'_>) -> Result<()> {
         let none = Both::from(0);
         ask(case, "an incremental one without session", &none, 1, vec![])?;
         ask(case, "of an unknown session", &Both::from(4711), 1, vec![])?;
-        ask(case, "full, of an unknown session", &Both::from(4711), 0, vec![from(0, 3)])?;
-        ask(case, "close an unknown session", &Both::from(4711), -1, vec![from(0, 3)])?;
-        let opened = ask(case, "open", &none, 0, vec![from(0, 3), from(1, 0), from(2, 0)])?;
+        ask(
+            case,
+            "full, of an unknown session",
+            &Both::from(4711),
+            0,
+            vec![from(0, 3)],
+        )?;
+        ask(
+            case,
+            "close an unknown session",
+            &Both::from(4711),
+            -1,
+            vec![from(0, 3)],
+        )?;
+        let opened = ask(
+            case,
+            "open",
+            &none,
+            0,
+            vec![from(0, 3), from(1, 0), from(2, 0)],
+        )?;
         let session = opened.map(|answer| answer.session_id);
         ask(case, "nothing new is asked", &session, 1, vec![])?;
         ask(case, "one moved on", &session, 2, vec![from(0, 6)])?;
@@ -263,7 +302,10 @@ fn sessions(case: &mut Case<'_>) -> Result<()> {
 
 fn by_id(case: &mut Case<'_>) -> Result<()> {
     let id = fill(case, "fetch-id")?;
-    for version in case.versions::<FetchRequest>().filter(|version| *version >= 13) {
+    for version in case
+        .versions::<FetchRequest>()
+        .filter(|version| *version >= 13)
+    {
         for (what, unknown) in [("unknown", Uuid::from_u128(77 << 64)), ("nil", Uuid::nil())] {
             let requests = id.map(|id| {
                 let known = of(version, "", *id, vec![from(0, 5)]);
@@ -287,9 +329,19 @@ fn by_id(case: &mut Case<'_>) -> Result<()> {
 
 fn old_formats(case: &mut Case<'_>) -> Result<()> {
     topic(case, "fetch-old", 1, &[])?;
-    topic(case, "fetch-old-refused", 1, &[("message.downconversion.enable", "false")])?;
+    topic(
+        case,
+        "fetch-old-refused",
+        1,
+        &[("message.downconversion.enable", "false")],
+    )?;
     topic(case, "fetch-old-zstd", 1, &[("compression.type", "zstd")])?;
-    topic(case, "fetch-old-time", 1, &[("message.timestamp.type", "LogAppendTime")])?;
+    topic(
+        case,
+        "fetch-old-time",
+        1,
+        &[("message.timestamp.type", "LogAppendTime")],
+    )?;
     let mut headers = Record::new(0);
     headers.headers = vec![(b"h".to_vec(), Some(b"v".to_vec()))];
     let old = message_set(1, &[Message::new(0), Message::new(1)]);
@@ -308,9 +360,18 @@ fn old_formats(case: &mut Case<'_>) -> Result<()> {
         case.ask(9, "fill", produce(name, vec![(0, Batch::new(2).bytes())]))?;
     }
     let zstd = Batch::new(2).packed(Codec::Zstd);
-    case.ask(9, "fill", produce("fetch-old-refused", vec![(0, zstd.bytes())]))?;
+    case.ask(
+        9,
+        "fill",
+        produce("fetch-old-refused", vec![(0, zstd.bytes())]),
+    )?;
     for version in 0..=11 {
-        for name in ["fetch-old", "fetch-old-refused", "fetch-old-zstd", "fetch-old-time"] {
+        for name in [
+            "fetch-old",
+            "fetch-old-refused",
+            "fetch-old-zstd",
+            "fetch-old-time",
+        ] {
             for offset in [0, 1, 4, 6, 8] {
                 let topic = of(version, name, Uuid::nil(), vec![from(0, offset)]);
                 let what = format!("{name} from {offset}");
@@ -320,7 +381,11 @@ fn old_formats(case: &mut Case<'_>) -> Result<()> {
         for bytes in [1, 100, 200, 300] {
             let partition = from(0, 0).with_partition_max_bytes(bytes);
             let topic = of(version, "fetch-old", Uuid::nil(), vec![partition]);
-            case.ask(version, &format!("{bytes} bytes"), request(version, vec![topic]))?;
+            case.ask(
+                version,
+                &format!("{bytes} bytes"),
+                request(version, vec![topic]),
+            )?;
         }
     }
     Ok(())

@@ -47,7 +47,9 @@ fn coordinator(case: &mut Case<'_>) -> Result<()> {
         answer.coordinators.iter().all(|one| one.error_code == 0)
     })?;
     let list = ListGroupsRequest::default();
-    case.until(0, "loaded groups", list.into(), |answer| answer.error_code == 0)
+    case.until(0, "loaded groups", list.into(), |answer| {
+        answer.error_code == 0
+    })
 }
 
 /// What a consumer subscribes with: version 0, topics, no user data.
@@ -135,7 +137,11 @@ fn heartbeat(group: &str, generation: i32, member: &StrBytes) -> HeartbeatReques
 
 fn describe(case: &mut Case<'_>, version: i16, what: &str, groups: &[&str]) -> Result<()> {
     let groups = groups.iter().map(|group| group_id(group)).collect();
-    case.ask(version, what, DescribeGroupsRequest::default().with_groups(groups))?;
+    case.ask(
+        version,
+        what,
+        DescribeGroupsRequest::default().with_groups(groups),
+    )?;
     Ok(())
 }
 
@@ -152,10 +158,18 @@ fn beside(case: &Case<'_>, version: i16) -> (i16, i16, i16, i16) {
     )
 }
 
-fn leave_request(version: i16, group: &str, members: &[(&StrBytes, Option<&str>)]) -> LeaveGroupRequest {
+fn leave_request(
+    version: i16,
+    group: &str,
+    members: &[(&StrBytes, Option<&str>)],
+) -> LeaveGroupRequest {
     let request = LeaveGroupRequest::default().with_group_id(group_id(group));
     if version < 3 {
-        return request.with_member_id(members.first().map_or_else(|| text(""), |one| one.0.clone()));
+        return request.with_member_id(
+            members
+                .first()
+                .map_or_else(|| text(""), |one| one.0.clone()),
+        );
     }
     request.with_members(
         members
@@ -178,16 +192,14 @@ fn one_member(case: &mut Case<'_>) -> Result<()> {
         describe(case, describe_v, "joined", &[&group])?;
         let beat = joined.map(|one| heartbeat(&group, one.generation_id, &one.member_id));
         case.ask_each(beat_v, "a beat before the sync", beat.clone())?;
-        let request =
-            joined.map(|one| assign(sync(sync_v, &group, one), &[&one.member_id]));
+        let request = joined.map(|one| assign(sync(sync_v, &group, one), &[&one.member_id]));
         case.ask_each(sync_v, "sync", request.clone())?;
         describe(case, describe_v, "synced", &[&group])?;
         case.ask_each(sync_v, "sync again", request)?;
         case.ask_each(beat_v, "a beat", beat)?;
         let again = member.map(|member| join(version, &group, member));
         let joined = case.ask_each(version, "join again", again)?;
-        let request =
-            joined.map(|one| assign(sync(sync_v, &group, one), &[&one.member_id]));
+        let request = joined.map(|one| assign(sync(sync_v, &group, one), &[&one.member_id]));
         case.ask_each(sync_v, "sync the next generation", request)?;
         let goes = member.map(|member| leave_request(leave_v, &group, &[(member, None)]));
         case.ask_each(leave_v, "leave", goes.clone())?;
@@ -210,7 +222,11 @@ fn join_wrongly(case: &mut Case<'_>) -> Result<()> {
         let request = plain().with_group_id(group_id(""));
         case.ask(version, "no group", request)?;
         case.ask(version, "no protocols", plain().with_protocols(vec![]))?;
-        case.ask(version, "no protocol type", plain().with_protocol_type(text("")))?;
+        case.ask(
+            version,
+            "no protocol type",
+            plain().with_protocol_type(text("")),
+        )?;
         let request = join(version, &group, &text("stranger"));
         case.ask(version, "an unknown member", request)?;
         describe(case, 0, "nobody joined", &[&group])?;
@@ -247,7 +263,9 @@ fn second(
     }
     case.send(wire, version, &request)?;
     let beat = first.map(|one| heartbeat(group, one.generation_id, &one.member_id));
-    case.until(beat_v, "a rebalance", beat.clone(), |answer| answer.error_code == 27)?;
+    case.until(beat_v, "a rebalance", beat.clone(), |answer| {
+        answer.error_code == 27
+    })?;
     case.ask_each(beat_v, "a beat of the first", beat)?;
     let again = first.map(|one| join(version, group, &one.member_id));
     let first = case.ask_each(version, "the first joins again", again)?;
@@ -267,7 +285,9 @@ fn two_members(case: &mut Case<'_>) -> Result<()> {
         let request = other.map(|one| sync(sync_v, &group, one));
         case.send(wire, sync_v, &request)?;
         let members = member_of(&first).zip(&member_of(&other));
-        let request = first.zip(&members).map(|(one, (a, b))| assign(sync(sync_v, &group, one), &[a, b]));
+        let request = first
+            .zip(&members)
+            .map(|(one, (a, b))| assign(sync(sync_v, &group, one), &[a, b]));
         case.ask_each(sync_v, "the leader syncs", request)?;
         case.receive::<SyncGroupRequest>(wire, sync_v, "the follower has synced")?;
         describe(case, describe_v, "both synced", &[&group])?;
@@ -312,7 +332,10 @@ fn protocols(case: &mut Case<'_>) -> Result<()> {
         describe(case, 5, "described", &[group])?;
         for (what, request) in [
             ("another type", request().with_protocol_type(text("other"))),
-            ("another protocol", request().with_protocols(vec![protocol("other", Bytes::new())])),
+            (
+                "another protocol",
+                request().with_protocols(vec![protocol("other", Bytes::new())]),
+            ),
         ] {
             case.ask(5, what, request)?;
         }
@@ -337,7 +360,10 @@ fn protocols(case: &mut Case<'_>) -> Result<()> {
 }
 
 fn static_members(case: &mut Case<'_>) -> Result<()> {
-    for version in case.versions::<JoinGroupRequest>().filter(|version| *version >= 5) {
+    for version in case
+        .versions::<JoinGroupRequest>()
+        .filter(|version| *version >= 5)
+    {
         let group = format!("static-{version}");
         let (sync_v, beat_v, leave_v, describe_v) = beside(case, version);
         let named = |member: &StrBytes| {
@@ -361,9 +387,8 @@ fn static_members(case: &mut Case<'_>) -> Result<()> {
         case.ask_each(beat_v, "a beat of the one before", old)?;
         let request = joined.map(|one| named(&one.member_id));
         case.ask_each(version, "the one before joins", request)?;
-        let request = joined.map(|one| {
-            sync(sync_v, &group, one).with_group_instance_id(Some(text("instance")))
-        });
+        let request = joined
+            .map(|one| sync(sync_v, &group, one).with_group_instance_id(Some(text("instance"))));
         case.ask_each(sync_v, "the one before syncs", request)?;
         let beat = back.map(|one| heartbeat(&group, one.generation_id, &one.member_id));
         case.ask_each(beat_v, "a beat without instance", beat)?;
@@ -386,9 +411,8 @@ fn static_members(case: &mut Case<'_>) -> Result<()> {
         });
         let changed = case.ask_each(version, "back with another subscription", changed)?;
         describe(case, describe_v, "then", &[&group])?;
-        let fenced = joined.map(|one| {
-            leave_request(leave_v, &group, &[(&one.member_id, Some("instance"))])
-        });
+        let fenced =
+            joined.map(|one| leave_request(leave_v, &group, &[(&one.member_id, Some("instance"))]));
         case.ask_each(leave_v, "the one before leaves", fenced)?;
         let unknown = leave_request(leave_v, &group, &[(&text(""), Some("nobody"))]);
         case.ask(leave_v, "an unknown instance leaves", unknown)?;
@@ -408,11 +432,23 @@ fn wrong_members(case: &mut Case<'_>) -> Result<()> {
             joined.map(|one| f(sync(version, "wrongs", one)))
         };
         let requests = [
-            ("an unknown group", change(&|one| one.with_group_id(group_id("no-such")))),
+            (
+                "an unknown group",
+                change(&|one| one.with_group_id(group_id("no-such"))),
+            ),
             ("no group", change(&|one| one.with_group_id(group_id("")))),
-            ("an unknown member", change(&|one| one.with_member_id(text("stranger")))),
-            ("a generation before", change(&|one| one.with_generation_id(0))),
-            ("a generation to come", change(&|one| one.with_generation_id(9))),
+            (
+                "an unknown member",
+                change(&|one| one.with_member_id(text("stranger"))),
+            ),
+            (
+                "a generation before",
+                change(&|one| one.with_generation_id(0)),
+            ),
+            (
+                "a generation to come",
+                change(&|one| one.with_generation_id(9)),
+            ),
         ];
         for (what, request) in requests {
             case.ask_each(version, what, request)?;
@@ -428,11 +464,23 @@ fn wrong_members(case: &mut Case<'_>) -> Result<()> {
         };
         let requests = [
             ("right", change(&|one| one)),
-            ("an unknown group", change(&|one| one.with_group_id(group_id("no-such")))),
+            (
+                "an unknown group",
+                change(&|one| one.with_group_id(group_id("no-such"))),
+            ),
             ("no group", change(&|one| one.with_group_id(group_id("")))),
-            ("an unknown member", change(&|one| one.with_member_id(text("stranger")))),
-            ("a generation before", change(&|one| one.with_generation_id(0))),
-            ("a generation to come", change(&|one| one.with_generation_id(9))),
+            (
+                "an unknown member",
+                change(&|one| one.with_member_id(text("stranger"))),
+            ),
+            (
+                "a generation before",
+                change(&|one| one.with_generation_id(0)),
+            ),
+            (
+                "a generation to come",
+                change(&|one| one.with_generation_id(9)),
+            ),
         ];
         for (what, request) in requests {
             case.ask_each(version, what, request)?;
@@ -452,7 +500,11 @@ fn leave(case: &mut Case<'_>) -> Result<()> {
         let nobody = text("stranger");
         let unknown = leave_request(version, "no-such", &[(&nobody, None)]);
         case.ask(version, "an unknown group", unknown)?;
-        case.ask(version, "no group", leave_request(version, "", &[(&nobody, None)]))?;
+        case.ask(
+            version,
+            "no group",
+            leave_request(version, "", &[(&nobody, None)]),
+        )?;
         let unknown = leave_request(version, &group, &[(&nobody, None)]);
         case.ask(version, "an unknown member", unknown)?;
         if version >= 3 {
@@ -477,15 +529,27 @@ fn leave(case: &mut Case<'_>) -> Result<()> {
     Ok(())
 }
 
-fn commit_partition(version: i16, index: i32, offset: i64, metadata: Option<&str>) -> OffsetCommitRequestPartition {
+fn commit_partition(
+    version: i16,
+    index: i32,
+    offset: i64,
+    metadata: Option<&str>,
+) -> OffsetCommitRequestPartition {
     let partition = OffsetCommitRequestPartition::default()
         .with_partition_index(index)
         .with_committed_offset(offset)
         .with_committed_metadata(metadata.map(text));
-    if version >= 6 { partition.with_committed_leader_epoch(3) } else { partition }
+    if version >= 6 {
+        partition.with_committed_leader_epoch(3)
+    } else {
+        partition
+    }
 }
 
-fn commit(group: &str, topics: Vec<(&str, Vec<OffsetCommitRequestPartition>)>) -> OffsetCommitRequest {
+fn commit(
+    group: &str,
+    topics: Vec<(&str, Vec<OffsetCommitRequestPartition>)>,
+) -> OffsetCommitRequest {
     OffsetCommitRequest::default()
         .with_group_id(group_id(group))
         .with_topics(
@@ -552,19 +616,28 @@ fn offsets(case: &mut Case<'_>) -> Result<()> {
         };
         let request = commit(&group, vec![("group-topic", vec![one(0, 5), one(1, 6)])]);
         case.ask(version, "two partitions", simple(request))?;
-        let request = commit(&group, vec![("group-topic", vec![
-            one(2, -1),
-            one(9, 7),
-            one(-1, 7),
-            commit_partition(version, 0, 8, None),
-        ])]);
+        let request = commit(
+            &group,
+            vec![(
+                "group-topic",
+                vec![
+                    one(2, -1),
+                    one(9, 7),
+                    one(-1, 7),
+                    commit_partition(version, 0, 8, None),
+                ],
+            )],
+        );
         case.ask(version, "odd partitions", simple(request))?;
-        let request = commit(&group, vec![
-            ("group-topic", vec![one(1, 10), one(1, 11)]),
-            ("no-such", vec![one(0, 1)]),
-            ("group-topic", vec![one(0, 12)]),
-            ("a/b", vec![one(0, 1)]),
-        ]);
+        let request = commit(
+            &group,
+            vec![
+                ("group-topic", vec![one(1, 10), one(1, 11)]),
+                ("no-such", vec![one(0, 1)]),
+                ("group-topic", vec![one(0, 12)]),
+                ("a/b", vec![one(0, 1)]),
+            ],
+        );
         case.ask(version, "twice, and unknown", simple(request))?;
         let big = commit_partition(version, 0, 1, Some(&long));
         let request = commit(&group, vec![("group-topic", vec![big, one(1, 13)])]);
@@ -613,7 +686,11 @@ fn offsets(case: &mut Case<'_>) -> Result<()> {
             case.ask(fetch, &format!("fetch what v{version} committed"), request)?;
             if fetch >= 2 {
                 let request = fetch_request(fetch, &[(&group, None)]);
-                case.ask(fetch, &format!("fetch all that v{version} committed"), request)?;
+                case.ask(
+                    fetch,
+                    &format!("fetch all that v{version} committed"),
+                    request,
+                )?;
             }
         }
     }
@@ -623,24 +700,34 @@ fn offsets(case: &mut Case<'_>) -> Result<()> {
             ("an unknown group", ("no-such", of("group-topic", &[0, 1]))),
             ("an unknown topic", ("offsets-5", of("no-such", &[0]))),
             ("no group", ("", of("group-topic", &[0]))),
-            ("a partition twice", ("offsets-5", of("group-topic", &[0, 0]))),
+            (
+                "a partition twice",
+                ("offsets-5", of("group-topic", &[0, 0])),
+            ),
             ("no topics", ("offsets-5", Some(vec![]))),
             ("no partitions", ("offsets-5", of("group-topic", &[]))),
             (
                 "a topic twice",
-                ("offsets-5", Some(vec![("group-topic", vec![0]), ("group-topic", vec![0, 1])])),
+                (
+                    "offsets-5",
+                    Some(vec![("group-topic", vec![0]), ("group-topic", vec![0, 1])]),
+                ),
             ),
         ];
         for (what, group) in &groups {
-            case.ask(version, what, fetch_request(version, std::slice::from_ref(group)))?;
+            case.ask(
+                version,
+                what,
+                fetch_request(version, std::slice::from_ref(group)),
+            )?;
         }
         if version >= 2 {
             let all = fetch_request(version, &[("no-such", None)]);
             case.ask(version, "all of an unknown group", all)?;
         }
         if version >= 7 {
-            let request =
-                fetch_request(version, &[("offsets-5", of("group-topic", &[0]))]).with_require_stable(true);
+            let request = fetch_request(version, &[("offsets-5", of("group-topic", &[0]))])
+                .with_require_stable(true);
             case.ask(version, "stable ones", request)?;
         }
         if version >= 8 {
@@ -655,7 +742,11 @@ fn offsets(case: &mut Case<'_>) -> Result<()> {
                 let mut request = fetch_request(version, &[("offsets-5", of("group-topic", &[0]))]);
                 request.groups[0].member_id = member.map(text);
                 request.groups[0].member_epoch = epoch;
-                case.ask(version, &format!("as member {member:?} of epoch {epoch}"), request)?;
+                case.ask(
+                    version,
+                    &format!("as member {member:?} of epoch {epoch}"),
+                    request,
+                )?;
             }
         }
     }
@@ -690,7 +781,9 @@ fn member_offsets(case: &mut Case<'_>) -> Result<()> {
             let wrong = joined.map(|one| base(one).with_member_id(text("stranger")));
             case.ask_each(version, &format!("{state}, a stranger"), wrong)?;
             let wrong = joined.map(|one| {
-                base(one).with_member_id(text("")).with_generation_id_or_member_epoch(-1)
+                base(one)
+                    .with_member_id(text(""))
+                    .with_generation_id_or_member_epoch(-1)
             });
             case.ask_each(version, &format!("{state}, nobody"), wrong)?;
             if version >= 7 {
@@ -750,7 +843,10 @@ fn delete_offsets(case: &mut Case<'_>) -> Result<()> {
             case.ask(version, &format!("wrong ones of {group:?}"), wrong)?;
             let some = request(group, &[("group-topic", &[0, 2]), ("group-topic-b", &[0])]);
             case.ask(version, &format!("some of {group:?}"), some)?;
-            let twice = request(group, &[("group-topic-b", &[1, 1]), ("group-topic-b", &[0])]);
+            let twice = request(
+                group,
+                &[("group-topic-b", &[1, 1]), ("group-topic-b", &[0])],
+            );
             case.ask(version, &format!("twice of {group:?}"), twice)?;
             case.ask(version, &format!("none of {group:?}"), request(group, &[]))?;
             let left = fetch_request(7, &[(group, None)]);
@@ -798,14 +894,27 @@ fn describe_list_delete(case: &mut Case<'_>) -> Result<()> {
         let request = ListGroupsRequest::default;
         case.ask(version, "all", request())?;
         if version >= 4 {
-            for states in [&["Stable"][..], &["stable", "EMPTY"], &["Dead"], &["No"], &["", "Empty"]] {
+            for states in [
+                &["Stable"][..],
+                &["stable", "EMPTY"],
+                &["Dead"],
+                &["No"],
+                &["", "Empty"],
+            ] {
                 let states: Vec<_> = states.iter().copied().map(text).collect();
                 let what = format!("states {states:?}");
                 case.ask(version, &what, request().with_states_filter(states))?;
             }
         }
         if version >= 5 {
-            for types in [&["classic"][..], &["Classic"], &["consumer"], &["share"], &["no"], &[""]] {
+            for types in [
+                &["classic"][..],
+                &["Classic"],
+                &["consumer"],
+                &["share"],
+                &["no"],
+                &[""],
+            ] {
                 let types: Vec<_> = types.iter().copied().map(text).collect();
                 let what = format!("types {types:?}");
                 case.ask(version, &what, request().with_types_filter(types))?;
@@ -832,10 +941,21 @@ fn describe_list_delete(case: &mut Case<'_>) -> Result<()> {
         case.ask(version, "wrong ones", request(&wrong))?;
         case.ask(version, "none", request(&[]))?;
         describe(case, 5, "deleted", &[&name])?;
-        case.ask(7, "offsets of the deleted", fetch_request(7, &[(&name, None)]))?;
+        case.ask(
+            7,
+            "offsets of the deleted",
+            fetch_request(7, &[(&name, None)]),
+        )?;
     }
     let last = DeleteGroupsRequest::default().with_groups_names(
-        ["listed-empty", "listed-left", "listed-left", "listed-pending"].map(group_id).to_vec(),
+        [
+            "listed-empty",
+            "listed-left",
+            "listed-left",
+            "listed-pending",
+        ]
+        .map(group_id)
+        .to_vec(),
     );
     case.ask(2, "the rest", last)?;
     describe(case, 5, "all, then", &all)?;

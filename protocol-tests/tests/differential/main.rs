@@ -64,7 +64,10 @@ fn main() -> ExitCode {
         .filter(|argument| !argument.starts_with('-'))
         .collect();
     let cases = cases();
-    if !filters.is_empty() && !cases.iter().any(|(name, _)| filters.iter().any(|f| name.contains(f)))
+    if !filters.is_empty()
+        && !cases
+            .iter()
+            .any(|(name, _)| filters.iter().any(|f| name.contains(f)))
     {
         println!("differential: no case is called so");
         return ExitCode::SUCCESS;

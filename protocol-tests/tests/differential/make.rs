@@ -67,12 +67,17 @@ pub(crate) fn topic(
 ) -> Result<Both<Uuid>> {
     let request = create(vec![new_topic(name, partitions, configs)]);
     let answer = case.ask(7, "create the topic", request)?;
-    case.until(4, "leaders of the new topic", metadata(&[name]).into(), |answer| {
-        answer.topics.iter().all(|topic| {
-            topic.partitions.len() == partitions as usize
-                && topic.partitions.iter().all(|one| one.error_code == 0)
-        })
-    })?;
+    case.until(
+        4,
+        "leaders of the new topic",
+        metadata(&[name]).into(),
+        |answer| {
+            answer.topics.iter().all(|topic| {
+                topic.partitions.len() == partitions as usize
+                    && topic.partitions.iter().all(|one| one.error_code == 0)
+            })
+        },
+    )?;
     Ok(answer.map(|answer| {
         answer
             .topics

@@ -43,7 +43,14 @@ fn fill(case: &mut Case<'_>, name: &str, configs: &[(&str, &str)]) -> Result<()>
 
 fn list_offsets(case: &mut Case<'_>) -> Result<()> {
     fill(case, "offsets", &[])?;
-    fill(case, "offsets-short", &[("segment.bytes", "120"), ("message.timestamp.type", "LogAppendTime")])?;
+    fill(
+        case,
+        "offsets-short",
+        &[
+            ("segment.bytes", "120"),
+            ("message.timestamp.type", "LogAppendTime"),
+        ],
+    )?;
     let of = |partition: i32, timestamp: i64| {
         ListOffsetsPartition::default()
             .with_partition_index(partition)
@@ -61,8 +68,23 @@ fn list_offsets(case: &mut Case<'_>) -> Result<()> {
     };
     for version in case.versions::<ListOffsetsRequest>() {
         for time in [
-            -1, -2, -3, -4, -5, -6, i64::MIN, 0, TIME, TIME + 1, TIME + 400, TIME + 501,
-            TIME + 1_200, TIME + 1_600, TIME + 2_400, TIME + 2_501, i64::MAX,
+            -1,
+            -2,
+            -3,
+            -4,
+            -5,
+            -6,
+            i64::MIN,
+            0,
+            TIME,
+            TIME + 1,
+            TIME + 400,
+            TIME + 501,
+            TIME + 1_200,
+            TIME + 1_600,
+            TIME + 2_400,
+            TIME + 2_501,
+            i64::MAX,
         ] {
             for count in [1, 0, -1, 10] {
                 if version > 0 && count != 1 {
@@ -70,7 +92,11 @@ fn list_offsets(case: &mut Case<'_>) -> Result<()> {
                 }
                 let partitions = [0, 1, 2, -1].map(|at| {
                     let one = of(at, time);
-                    if version == 0 { one.with_max_num_offsets(count) } else { one }
+                    if version == 0 {
+                        one.with_max_num_offsets(count)
+                    } else {
+                        one
+                    }
                 });
                 let what = format!("time {time}, {count} offsets");
                 case.ask(version, &what, request("offsets", partitions.to_vec()))?;
@@ -86,12 +112,18 @@ fn list_offsets(case: &mut Case<'_>) -> Result<()> {
             }
         }
         for name in ["no-such", "a/b", ""] {
-            case.ask(version, &format!("topic {name:?}"), request(name, vec![of(0, -1)]))?;
+            case.ask(
+                version,
+                &format!("topic {name:?}"),
+                request(name, vec![of(0, -1)]),
+            )?;
         }
         let twice = vec![of(0, -1), of(0, -2), of(1, -1)];
         case.ask(version, "a partition twice", request("offsets", twice))?;
         let mut twice = request("offsets", vec![of(0, -1)]);
-        twice.topics.extend(request("offsets", vec![of(1, -1), of(0, -2)]).topics);
+        twice
+            .topics
+            .extend(request("offsets", vec![of(1, -1), of(0, -2)]).topics);
         case.ask(version, "a topic twice", twice)?;
         case.ask(version, "no partitions", request("offsets", vec![]))?;
         let none = ListOffsetsRequest::default().with_replica_id(BrokerId(-1));
@@ -103,8 +135,7 @@ fn list_offsets(case: &mut Case<'_>) -> Result<()> {
         if version >= 2 {
             for level in [1, 2, -1] {
                 for time in [-1, -2, TIME, TIME + 9999] {
-                    let request =
-                        request("offsets", vec![of(0, time)]).with_isolation_level(level);
+                    let request = request("offsets", vec![of(0, time)]).with_isolation_level(level);
                     case.ask(version, &format!("isolation {level} time {time}"), request)?;
                 }
             }
@@ -139,9 +170,17 @@ fn leader_epochs(case: &mut Case<'_>) -> Result<()> {
         };
         for epoch in [0, 1, -1, -2, i32::MAX] {
             let partitions = [0, 1, 2].map(|at| of(at, epoch, -1)).to_vec();
-            case.ask(version, &format!("epoch {epoch}"), request("epochs", partitions))?;
+            case.ask(
+                version,
+                &format!("epoch {epoch}"),
+                request("epochs", partitions),
+            )?;
         }
-        case.ask(version, "an unknown topic", request("no-such", vec![of(0, 0, -1)]))?;
+        case.ask(
+            version,
+            "an unknown topic",
+            request("no-such", vec![of(0, 0, -1)]),
+        )?;
         let twice = request("epochs", vec![of(0, 0, -1), of(0, 5, -1)]);
         case.ask(version, "a partition twice", twice)?;
         case.ask(version, "none", request("epochs", vec![]))?;
@@ -182,7 +221,12 @@ fn delete_records(case: &mut Case<'_>) -> Result<()> {
             ])
     };
     topic(case, "delete-compact", 1, &[("cleanup.policy", "compact")])?;
-    topic(case, "delete-both", 1, &[("cleanup.policy", "compact,delete")])?;
+    topic(
+        case,
+        "delete-both",
+        1,
+        &[("cleanup.policy", "compact,delete")],
+    )?;
     for version in case.versions::<DeleteRecordsRequest>() {
         let name = format!("delete-records-{version}");
         fill(case, &name, &[])?;
@@ -190,12 +234,32 @@ fn delete_records(case: &mut Case<'_>) -> Result<()> {
             let request = request(&name, &[(0, offset), (1, 0)]);
             case.ask(version, &format!("to {offset}"), request)?;
         }
-        case.ask(version, "wrong partitions", request(&name, &[(2, 0), (-1, 0)]))?;
+        case.ask(
+            version,
+            "wrong partitions",
+            request(&name, &[(2, 0), (-1, 0)]),
+        )?;
         case.ask(version, "an unknown topic", request("no-such", &[(0, 0)]))?;
-        case.ask(version, "an internal topic", request("__consumer_offsets", &[(0, 0)]))?;
-        case.ask(version, "a compacted topic", request("delete-compact", &[(0, 0)]))?;
-        case.ask(version, "compacted and deleted", request("delete-both", &[(0, 0)]))?;
-        case.ask(version, "a partition twice", request(&name, &[(0, 5), (0, 6)]))?;
+        case.ask(
+            version,
+            "an internal topic",
+            request("__consumer_offsets", &[(0, 0)]),
+        )?;
+        case.ask(
+            version,
+            "a compacted topic",
+            request("delete-compact", &[(0, 0)]),
+        )?;
+        case.ask(
+            version,
+            "compacted and deleted",
+            request("delete-both", &[(0, 0)]),
+        )?;
+        case.ask(
+            version,
+            "a partition twice",
+            request(&name, &[(0, 5), (0, 6)]),
+        )?;
         let none = DeleteRecordsRequest::default().with_timeout_ms(1000);
         case.ask(version, "none", none)?;
         case.ask(version, "no partitions", request(&name, &[]))?;

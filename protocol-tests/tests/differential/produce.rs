@@ -60,22 +60,39 @@ fn every_version(case: &mut Case<'_>) -> Result<()> {
         let request = produce("produce", vec![(1, batch()), (1, Batch::new(1).bytes())]);
         case.ask(version, "a partition twice", request)?;
         let mut request = produce("produce", vec![(0, batch())]);
-        request
-            .topic_data
-            .push(produce_data("produce", vec![(1, batch()), (0, Batch::new(2).bytes())]));
+        request.topic_data.push(produce_data(
+            "produce",
+            vec![(1, batch()), (0, Batch::new(2).bytes())],
+        ));
         case.ask(version, "a topic twice", request)?;
         let mut request = produce("produce", vec![(0, batch())]);
-        request.topic_data.push(produce_data("no-such", vec![(0, batch())]));
-        request.topic_data.push(produce_data("produce", vec![(9, batch()), (1, batch())]));
+        request
+            .topic_data
+            .push(produce_data("no-such", vec![(0, batch())]));
+        request
+            .topic_data
+            .push(produce_data("produce", vec![(9, batch()), (1, batch())]));
         case.ask(version, "right and wrong places", request)?;
         case.ask(version, "no topics", ProduceRequest::default().with_acks(1))?;
         case.ask(version, "no partitions", produce("produce", vec![]))?;
-        case.ask(version, "no records", produce("produce", vec![(0, Bytes::new())]))?;
+        case.ask(
+            version,
+            "no records",
+            produce("produce", vec![(0, Bytes::new())]),
+        )?;
         // Null records are left out: Kafka never answers them (NullPointerException).
         let two = [batch(), batch()].concat();
-        case.ask(version, "two batches", produce("produce", vec![(0, two.into())]))?;
+        case.ask(
+            version,
+            "two batches",
+            produce("produce", vec![(0, two.into())]),
+        )?;
         let cut = [&batch()[..], &batch()[..40]].concat();
-        case.ask(version, "a batch and a half", produce("produce", vec![(0, cut.into())]))?;
+        case.ask(
+            version,
+            "a batch and a half",
+            produce("produce", vec![(0, cut.into())]),
+        )?;
         if version >= 3 {
             let request = produce("produce", vec![(0, batch())])
                 .with_transactional_id(Some(TransactionalId(text("t"))));
@@ -107,7 +124,11 @@ fn acks(case: &mut Case<'_>) -> Result<()> {
     for version in case.versions::<ProduceRequest>() {
         for acks in [-1, 1, 2, -2, i16::MAX] {
             let request = produce("acks", vec![(0, Batch::new(1).bytes())]).with_acks(acks);
-            case.ask(version, &format!("acks {acks}, two in-sync wanted"), request)?;
+            case.ask(
+                version,
+                &format!("acks {acks}, two in-sync wanted"),
+                request,
+            )?;
         }
         let request = produce("acks-1", vec![(0, Batch::new(1).bytes())]).with_timeout_ms(0);
         case.ask(version, "no time", request)?;
@@ -123,7 +144,12 @@ fn acks(case: &mut Case<'_>) -> Result<()> {
             let request = produce(topic, vec![(0, records)]).with_acks(0);
             case.send(wire, version, &request.into())?;
             let after = ApiVersionsRequest::default();
-            case.ask_on(wire, 0, &format!("after acks 0 and {what}, v{version}"), after.into())?;
+            case.ask_on(
+                wire,
+                0,
+                &format!("after acks 0 and {what}, v{version}"),
+                after.into(),
+            )?;
         }
     }
     read_all(case, "acks-1")
@@ -141,16 +167,31 @@ fn wrong() -> Vec<(&'static str, Vec<u8>)> {
     let length = whole.len() as i32 - 12;
     let mut out = vec![
         ("H14 a wrong crc", with(&|batch| batch.crc = Some(1))),
-        ("H13 the length of a header", with(&|batch| batch.length = Some(48))),
+        (
+            "H13 the length of a header",
+            with(&|batch| batch.length = Some(48)),
+        ),
         ("H13 length 49", with(&|batch| batch.length = Some(49))),
         ("H13 length 0", with(&|batch| batch.length = Some(0))),
         ("H13 length 5", with(&|batch| batch.length = Some(5))),
         ("H13 length 13", with(&|batch| batch.length = Some(13))),
         ("H13 length 14", with(&|batch| batch.length = Some(14))),
-        ("H13 a negative length", with(&|batch| batch.length = Some(-1))),
-        ("H13 one byte short", with(&|batch| batch.length = Some(length - 1))),
-        ("H13 one byte long", with(&|batch| batch.length = Some(length + 1))),
-        ("H13 a length of 2 GB", with(&|batch| batch.length = Some(i32::MAX))),
+        (
+            "H13 a negative length",
+            with(&|batch| batch.length = Some(-1)),
+        ),
+        (
+            "H13 one byte short",
+            with(&|batch| batch.length = Some(length - 1)),
+        ),
+        (
+            "H13 one byte long",
+            with(&|batch| batch.length = Some(length + 1)),
+        ),
+        (
+            "H13 a length of 2 GB",
+            with(&|batch| batch.length = Some(i32::MAX)),
+        ),
         ("H13 cut in the records", whole[..whole.len() - 3].to_vec()),
         ("H13 cut in the header", whole[..40].to_vec()),
         ("H13 cut before the magic", whole[..16].to_vec()),
@@ -161,13 +202,31 @@ fn wrong() -> Vec<(&'static str, Vec<u8>)> {
         ("H13 magic 1", with(&|batch| batch.magic = 1)),
         ("H13 zeros", vec![0; 100]),
         ("a base offset", with(&|batch| batch.base_offset = 5)),
-        ("H18 the last base offset", with(&|batch| batch.base_offset = i64::MAX)),
-        ("a negative base offset", with(&|batch| batch.base_offset = -1)),
+        (
+            "H18 the last base offset",
+            with(&|batch| batch.base_offset = i64::MAX),
+        ),
+        (
+            "a negative base offset",
+            with(&|batch| batch.base_offset = -1),
+        ),
         ("a leader epoch", with(&|batch| batch.leader_epoch = 7)),
-        ("H15 a higher last delta", with(&|batch| batch.last_offset_delta = 5)),
-        ("H15 a lower last delta", with(&|batch| batch.last_offset_delta = 1)),
-        ("H15 a negative last delta", with(&|batch| batch.last_offset_delta = -1)),
-        ("H15 the last last delta", with(&|batch| batch.last_offset_delta = i32::MAX)),
+        (
+            "H15 a higher last delta",
+            with(&|batch| batch.last_offset_delta = 5),
+        ),
+        (
+            "H15 a lower last delta",
+            with(&|batch| batch.last_offset_delta = 1),
+        ),
+        (
+            "H15 a negative last delta",
+            with(&|batch| batch.last_offset_delta = -1),
+        ),
+        (
+            "H15 the last last delta",
+            with(&|batch| batch.last_offset_delta = i32::MAX),
+        ),
         ("H15 count 0", with(&|batch| batch.count = 0)),
         ("H15 count -1", with(&|batch| batch.count = -1)),
         ("H16 a huge count", with(&|batch| batch.count = i32::MAX)),
@@ -192,7 +251,10 @@ fn wrong() -> Vec<(&'static str, Vec<u8>)> {
                 batch.last_offset_delta = 1;
             }),
         ),
-        ("H17 a byte behind the records", with(&|batch| batch.payload.push(0))),
+        (
+            "H17 a byte behind the records",
+            with(&|batch| batch.payload.push(0)),
+        ),
         ("H17 no records", with(&|batch| batch.payload.clear())),
         (
             "no records and count 0",
@@ -202,7 +264,10 @@ fn wrong() -> Vec<(&'static str, Vec<u8>)> {
                 batch.last_offset_delta = -1;
             }),
         ),
-        ("H19 a control batch", with(&|batch| batch.attributes = 0x20)),
+        (
+            "H19 a control batch",
+            with(&|batch| batch.attributes = 0x20),
+        ),
         ("H19 transactional", with(&|batch| batch.attributes = 0x10)),
         (
             "H19 transactional, of a producer",
@@ -235,8 +300,14 @@ fn wrong() -> Vec<(&'static str, Vec<u8>)> {
                 batch.base_sequence = 0;
             }),
         ),
-        ("a sequence without producer", with(&|batch| batch.base_sequence = 3)),
-        ("an epoch without producer", with(&|batch| batch.producer_epoch = 3)),
+        (
+            "a sequence without producer",
+            with(&|batch| batch.base_sequence = 3),
+        ),
+        (
+            "an epoch without producer",
+            with(&|batch| batch.producer_epoch = 3),
+        ),
         (
             "producer id -2",
             with(&|batch| {
@@ -247,13 +318,31 @@ fn wrong() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("append time", with(&|batch| batch.attributes = 8)),
         ("a delete horizon", with(&|batch| batch.attributes = 0x40)),
-        ("unused attributes", with(&|batch| batch.attributes = 0x7f80)),
-        ("a wrong max timestamp", with(&|batch| batch.max_timestamp = TIME + 99)),
+        (
+            "unused attributes",
+            with(&|batch| batch.attributes = 0x7f80),
+        ),
+        (
+            "a wrong max timestamp",
+            with(&|batch| batch.max_timestamp = TIME + 99),
+        ),
         ("no max timestamp", with(&|batch| batch.max_timestamp = -1)),
-        ("base timestamp -1", with(&|batch| batch.base_timestamp = -1)),
-        ("H18 the last base timestamp", with(&|batch| batch.base_timestamp = i64::MAX - 1)),
-        ("H18 the first base timestamp", with(&|batch| batch.base_timestamp = i64::MIN)),
-        ("base timestamp -5", with(&|batch| batch.base_timestamp = -5)),
+        (
+            "base timestamp -1",
+            with(&|batch| batch.base_timestamp = -1),
+        ),
+        (
+            "H18 the last base timestamp",
+            with(&|batch| batch.base_timestamp = i64::MAX - 1),
+        ),
+        (
+            "H18 the first base timestamp",
+            with(&|batch| batch.base_timestamp = i64::MIN),
+        ),
+        (
+            "base timestamp -5",
+            with(&|batch| batch.base_timestamp = -5),
+        ),
     ];
     for codec in 5..8 {
         let name = ["H22 codec 5", "H22 codec 6", "H22 codec 7"][codec as usize - 5];
@@ -279,7 +368,12 @@ fn wrong_batches(case: &mut Case<'_>) -> Result<()> {
             let request = produce("wrong-batches", vec![(partition, records.clone().into())]);
             case.ask(version, what, request)?;
         }
-        read(case, "wrong-batches", partition, &format!("stored of {what}"))?;
+        read(
+            case,
+            "wrong-batches",
+            partition,
+            &format!("stored of {what}"),
+        )?;
     }
     Ok(())
 }
@@ -294,43 +388,113 @@ fn wrong_record(change: impl Fn(&mut Record)) -> Vec<Record> {
 fn wrong_records(case: &mut Case<'_>) -> Result<()> {
     let header = |key: &[u8], value: Option<&[u8]>| (key.to_vec(), value.map(<[u8]>::to_vec));
     let sets: Vec<(&str, Vec<Record>)> = vec![
-        ("null key and value", wrong_record(|one| (one.key, one.value) = (None, None))),
-        ("headers", wrong_record(|one| {
-            one.headers = vec![header(b"a", Some(b"1")), header(b"", None), header(b"a", Some(b""))];
-        })),
+        (
+            "null key and value",
+            wrong_record(|one| (one.key, one.value) = (None, None)),
+        ),
+        (
+            "headers",
+            wrong_record(|one| {
+                one.headers = vec![
+                    header(b"a", Some(b"1")),
+                    header(b"", None),
+                    header(b"a", Some(b"")),
+                ];
+            }),
+        ),
         ("attributes", wrong_record(|one| one.attributes = 0x55)),
-        ("H15 delta 0 again", wrong_record(|one| one.offset_delta = 0)),
+        (
+            "H15 delta 0 again",
+            wrong_record(|one| one.offset_delta = 0),
+        ),
         ("H15 a gap", wrong_record(|one| one.offset_delta = 7)),
-        ("H15 a negative delta", wrong_record(|one| one.offset_delta = -1)),
-        ("H15 the last delta", wrong_record(|one| one.offset_delta = i32::MAX)),
-        ("H16 a huge header count", wrong_record(|one| one.header_count = Some(i32::MAX))),
-        ("H16 a negative header count", wrong_record(|one| one.header_count = Some(-1))),
-        ("H16 a header too many", wrong_record(|one| one.header_count = Some(1))),
-        ("H17 a byte short", wrong_record(|one| {
-            one.length = Some(one.bytes().len() as i32 - 2);
-        })),
-        ("H17 a byte long", wrong_record(|one| one.length = Some(one.bytes().len() as i32))),
+        (
+            "H15 a negative delta",
+            wrong_record(|one| one.offset_delta = -1),
+        ),
+        (
+            "H15 the last delta",
+            wrong_record(|one| one.offset_delta = i32::MAX),
+        ),
+        (
+            "H16 a huge header count",
+            wrong_record(|one| one.header_count = Some(i32::MAX)),
+        ),
+        (
+            "H16 a negative header count",
+            wrong_record(|one| one.header_count = Some(-1)),
+        ),
+        (
+            "H16 a header too many",
+            wrong_record(|one| one.header_count = Some(1)),
+        ),
+        (
+            "H17 a byte short",
+            wrong_record(|one| {
+                one.length = Some(one.bytes().len() as i32 - 2);
+            }),
+        ),
+        (
+            "H17 a byte long",
+            wrong_record(|one| one.length = Some(one.bytes().len() as i32)),
+        ),
         ("H17 length 0", wrong_record(|one| one.length = Some(0))),
-        ("H17 a negative length", wrong_record(|one| one.length = Some(-1))),
-        ("H17 a huge length", wrong_record(|one| one.length = Some(i32::MAX))),
-        ("a time before", wrong_record(|one| one.timestamp_delta = -5)),
-        ("H18 a time overflow", wrong_record(|one| one.timestamp_delta = i64::MAX)),
-        ("H18 a time underflow", wrong_record(|one| one.timestamp_delta = i64::MIN)),
-        ("a time of -1", wrong_record(|one| one.timestamp_delta = -TIME - 1)),
-        ("a time of -2", wrong_record(|one| one.timestamp_delta = -TIME - 2)),
+        (
+            "H17 a negative length",
+            wrong_record(|one| one.length = Some(-1)),
+        ),
+        (
+            "H17 a huge length",
+            wrong_record(|one| one.length = Some(i32::MAX)),
+        ),
+        (
+            "a time before",
+            wrong_record(|one| one.timestamp_delta = -5),
+        ),
+        (
+            "H18 a time overflow",
+            wrong_record(|one| one.timestamp_delta = i64::MAX),
+        ),
+        (
+            "H18 a time underflow",
+            wrong_record(|one| one.timestamp_delta = i64::MIN),
+        ),
+        (
+            "a time of -1",
+            wrong_record(|one| one.timestamp_delta = -TIME - 1),
+        ),
+        (
+            "a time of -2",
+            wrong_record(|one| one.timestamp_delta = -TIME - 2),
+        ),
     ];
     topic(case, "wrong-records", 5 * sets.len() as i32, &[])?;
     let mut partition = 0;
     for (what, records) in sets {
-        for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        for codec in [
+            Codec::None,
+            Codec::Gzip,
+            Codec::Snappy,
+            Codec::Lz4,
+            Codec::Zstd,
+        ] {
             let batch = Batch::of(&records);
-            let batch = if codec == Codec::None { batch } else { batch.packed(codec) };
+            let batch = if codec == Codec::None {
+                batch
+            } else {
+                batch.packed(codec)
+            };
             let what = format!("{what}, {}", codec.name());
             for version in [2, 8, 11] {
                 let request = produce("wrong-records", vec![(partition, batch.bytes())]);
                 case.ask(version, &what, request)?;
             }
-            read(case, "wrong-records", partition, &format!("stored of {what}"))?;
+            read(
+                case,
+                "wrong-records",
+                partition,
+                &format!("stored of {what}"),
+            )?;
             partition += 1;
         }
     }
@@ -429,9 +593,18 @@ fn old_formats(case: &mut Case<'_>) -> Result<()> {
                 messages[1].timestamp = -2;
                 message_set(magic, &messages)
             }),
-            ("both formats", [&set[..], &message_set(1 - magic, &plain())].concat()),
-            ("a v2 batch behind", [&set[..], &Batch::new(1).bytes()].concat()),
-            ("before a v2 batch", [&Batch::new(1).bytes()[..], &set].concat()),
+            (
+                "both formats",
+                [&set[..], &message_set(1 - magic, &plain())].concat(),
+            ),
+            (
+                "a v2 batch behind",
+                [&set[..], &Batch::new(1).bytes()].concat(),
+            ),
+            (
+                "before a v2 batch",
+                [&Batch::new(1).bytes()[..], &set].concat(),
+            ),
         ];
         for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
             let wrapper = |offset, inner: &[u8]| Message::wrapping(codec, magic, offset, inner);
@@ -441,9 +614,18 @@ fn old_formats(case: &mut Case<'_>) -> Result<()> {
             sets.push((named("wrapper"), whole.clone()));
             sets.push((named("wrapper twice"), [&whole[..], &whole].concat()));
             sets.push((named("wrapper and plain"), [&whole[..], &set].concat()));
-            sets.push((named("wrapper at 0"), message_set(magic, &[wrapper(0, &set)])));
-            sets.push((named("H21 wrapper in a wrapper"), message_set(magic, &[wrapper(2, &whole)])));
-            sets.push((named("empty wrapper"), message_set(magic, &[wrapper(0, &[])])));
+            sets.push((
+                named("wrapper at 0"),
+                message_set(magic, &[wrapper(0, &set)]),
+            ));
+            sets.push((
+                named("H21 wrapper in a wrapper"),
+                message_set(magic, &[wrapper(2, &whole)]),
+            ));
+            sets.push((
+                named("empty wrapper"),
+                message_set(magic, &[wrapper(0, &[])]),
+            ));
             sets.push((named("null wrapper"), {
                 let mut message = wrapper(2, &set);
                 message.value = None;
@@ -476,7 +658,12 @@ fn old_formats(case: &mut Case<'_>) -> Result<()> {
 
 fn compacted(case: &mut Case<'_>) -> Result<()> {
     topic(case, "compacted", 1, &[("cleanup.policy", "compact")])?;
-    topic(case, "compacted-too", 1, &[("cleanup.policy", "compact,delete")])?;
+    topic(
+        case,
+        "compacted-too",
+        1,
+        &[("cleanup.policy", "compact,delete")],
+    )?;
     let mut records: Vec<_> = (0..12).map(Record::new).collect();
     for at in [1, 3, 4, 5, 9] {
         records[at].key = None;
@@ -490,7 +677,11 @@ fn compacted(case: &mut Case<'_>) -> Result<()> {
             let request = produce(name, vec![(0, Batch::of(&records).bytes())]);
             case.ask(version, "without keys", request)?;
             let batch = Batch::of(&records).packed(Codec::Gzip);
-            case.ask(version, "packed, without keys", produce(name, vec![(0, batch.bytes())]))?;
+            case.ask(
+                version,
+                "packed, without keys",
+                produce(name, vec![(0, batch.bytes())]),
+            )?;
         }
         if version < 3 {
             for magic in [0, 1] {
@@ -517,7 +708,13 @@ fn times(case: &mut Case<'_>) -> Result<()> {
             for (what, time) in [("old", TIME), ("of the future", future), ("none", -1)] {
                 let mut batch = Batch::new(2);
                 batch.payload = Record::new(0).bytes();
-                batch.payload.extend(Record { timestamp_delta: 0, ..Record::new(1) }.bytes());
+                batch.payload.extend(
+                    Record {
+                        timestamp_delta: 0,
+                        ..Record::new(1)
+                    }
+                    .bytes(),
+                );
                 (batch.base_timestamp, batch.max_timestamp) = (time, time);
                 let batch = match codec {
                     Codec::None => batch,
@@ -530,7 +727,11 @@ fn times(case: &mut Case<'_>) -> Result<()> {
             }
             for magic in [0, 1] {
                 let set = message_set(magic, &[Message::new(0)]);
-                case.ask(2, &format!("v{magic}"), produce(name, vec![(0, set.into())]))?;
+                case.ask(
+                    2,
+                    &format!("v{magic}"),
+                    produce(name, vec![(0, set.into())]),
+                )?;
             }
         }
         read_all(case, name)?;
@@ -539,7 +740,12 @@ fn times(case: &mut Case<'_>) -> Result<()> {
 }
 
 fn append_time(case: &mut Case<'_>) -> Result<()> {
-    topic(case, "append-time", 1, &[("message.timestamp.type", "LogAppendTime")])?;
+    topic(
+        case,
+        "append-time",
+        1,
+        &[("message.timestamp.type", "LogAppendTime")],
+    )?;
     for version in case.versions::<ProduceRequest>() {
         let mut flagged = Batch::new(2);
         flagged.attributes = 8;
@@ -568,10 +774,20 @@ fn recompression(case: &mut Case<'_>) -> Result<()> {
         topic(case, &name, 6, &[("compression.type", kind)])?;
         let mut gap = wrong_record(|one| one.offset_delta = 7);
         gap[2].headers = vec![(b"h".to_vec(), Some(b"v".to_vec()))];
-        for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        for codec in [
+            Codec::None,
+            Codec::Gzip,
+            Codec::Snappy,
+            Codec::Lz4,
+            Codec::Zstd,
+        ] {
             for (partition, what, batch) in [
                 (0, "plain", Batch::new(3)),
-                (0, "of a producer", Batch::new(3).producer(90 + codec as i64, 0, 0)),
+                (
+                    0,
+                    "of a producer",
+                    Batch::new(3).producer(90 + codec as i64, 0, 0),
+                ),
                 (1 + codec as i32, "a gap", Batch::of(&gap)),
             ] {
                 let batch = match codec {
@@ -585,7 +801,12 @@ fn recompression(case: &mut Case<'_>) -> Result<()> {
         let set = message_set(1, &[Message::new(0), Message::new(1)]);
         case.ask(2, "v1", produce(&name, vec![(0, set.into())]))?;
         for partition in 0..6 {
-            read(case, &name, partition, &format!("stored in partition {partition}"))?;
+            read(
+                case,
+                &name,
+                partition,
+                &format!("stored in partition {partition}"),
+            )?;
         }
     }
     Ok(())
@@ -594,11 +815,19 @@ fn recompression(case: &mut Case<'_>) -> Result<()> {
 fn sizes(case: &mut Case<'_>) -> Result<()> {
     topic(case, "small-batches", 1, &[("max.message.bytes", "200")])?;
     topic(case, "small-segments", 1, &[("segment.bytes", "500")])?;
-    topic(case, "unpacked-size", 1, &[
-        ("max.message.bytes", "300"),
-        ("compression.type", "uncompressed"),
-    ])?;
-    let big = Record { value: Some(vec![b'x'; 600]), ..Record::new(0) };
+    topic(
+        case,
+        "unpacked-size",
+        1,
+        &[
+            ("max.message.bytes", "300"),
+            ("compression.type", "uncompressed"),
+        ],
+    )?;
+    let big = Record {
+        value: Some(vec![b'x'; 600]),
+        ..Record::new(0)
+    };
     for version in case.versions::<ProduceRequest>() {
         for name in ["small-batches", "small-segments", "unpacked-size"] {
             let request = produce(name, vec![(0, Batch::new(1).bytes())]);

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::{
-    DescribeProducersRequest, InitProducerIdRequest, ProducerId, ProduceRequest, TransactionalId,
+    DescribeProducersRequest, InitProducerIdRequest, ProduceRequest, ProducerId, TransactionalId,
 };
 use ottla::record::compress::Codec;
 use protocol_tests::batches::Batch;
@@ -22,10 +22,16 @@ fn init(case: &mut Case<'_>) -> Result<()> {
     for version in case.versions::<InitProducerIdRequest>() {
         case.ask(version, "an id", plain.clone())?;
         case.ask(version, "the next", plain.clone())?;
-        case.ask(version, "timeout 0", plain.clone().with_transaction_timeout_ms(0))?;
+        case.ask(
+            version,
+            "timeout 0",
+            plain.clone().with_transaction_timeout_ms(0),
+        )?;
         let request = plain.clone().with_transaction_timeout_ms(i32::MAX);
         case.ask(version, "timeout of all", request)?;
-        let request = plain.clone().with_transactional_id(Some(TransactionalId(text(""))));
+        let request = plain
+            .clone()
+            .with_transactional_id(Some(TransactionalId(text(""))));
         case.ask(version, "an empty transactional id", request)?;
         if version >= 3 {
             for (id, epoch) in [(3, 0), (3, -1), (-1, 0), (-2, 0), (3, -2), (3, i16::MAX)] {
@@ -47,13 +53,21 @@ fn sequences(case: &mut Case<'_>) -> Result<()> {
         if version < 2 {
             // Clients of that age knew no v2 batches; later versions say all there is to say.
             let batch = Batch::new(2).producer(id, 0, 0);
-            case.ask(version, "a producer", produce("sequences", vec![(0, batch.bytes())]))?;
+            case.ask(
+                version,
+                "a producer",
+                produce("sequences", vec![(0, batch.bytes())]),
+            )?;
             id += 1;
             continue;
         }
         let mut send = |what: &str, id: i64, epoch: i16, sequence: i32, count: i32| {
             let batch = Batch::new(count).producer(id, epoch, sequence);
-            case.ask(version, what, produce("sequences", vec![(0, batch.bytes())]))
+            case.ask(
+                version,
+                what,
+                produce("sequences", vec![(0, batch.bytes())]),
+            )
         };
         send("the first", id, 0, 0, 3)?;
         send("the first again", id, 0, 0, 3)?;
@@ -88,7 +102,11 @@ fn sequences(case: &mut Case<'_>) -> Result<()> {
         id += 1;
         let packed = Batch::new(3).producer(id, 0, 0).packed(Codec::Snappy);
         for what in ["packed", "packed again"] {
-            case.ask(version, what, produce("sequences", vec![(0, packed.bytes())]))?;
+            case.ask(
+                version,
+                what,
+                produce("sequences", vec![(0, packed.bytes())]),
+            )?;
         }
         id += 1;
     }
@@ -110,12 +128,20 @@ fn describe(case: &mut Case<'_>) -> Result<()> {
     for version in case.versions::<DescribeProducersRequest>() {
         let all = request(vec![of("described", &[0, 1])]);
         case.ask(version, "both partitions", all)?;
-        let wrong = request(vec![of("described", &[2, -1]), of("no-such", &[0]), of("a/b", &[0])]);
+        let wrong = request(vec![
+            of("described", &[2, -1]),
+            of("no-such", &[0]),
+            of("a/b", &[0]),
+        ]);
         case.ask(version, "wrong places", wrong)?;
         let twice = request(vec![of("described", &[1, 1]), of("described", &[1])]);
         case.ask(version, "a partition twice", twice)?;
         case.ask(version, "none", request(vec![]))?;
-        case.ask(version, "no partitions", request(vec![of("described", &[])]))?;
+        case.ask(
+            version,
+            "no partitions",
+            request(vec![of("described", &[])]),
+        )?;
     }
     Ok(())
 }

@@ -74,7 +74,11 @@ fn create_wrongly(case: &mut Case<'_>) -> Result<()> {
         let request = create(vec![new_topic(&just, 1, &[])]);
         let request = request.with_validate_only(version >= 1);
         case.ask(version, "a name of 249 letters", request)?;
-        for name in ["__consumer_offsets", "__transaction_state", "__cluster_metadata"] {
+        for name in [
+            "__consumer_offsets",
+            "__transaction_state",
+            "__cluster_metadata",
+        ] {
             let request = create(vec![new_topic(name, 1, &[])]).with_validate_only(version >= 1);
             if version >= 1 {
                 case.ask(version, name, request)?;
@@ -124,13 +128,18 @@ fn create_wrongly(case: &mut Case<'_>) -> Result<()> {
             }
         }
         if version >= 1 {
-            let null = CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(None);
+            let null = CreatableTopicConfig::default()
+                .with_name(text("retention.ms"))
+                .with_value(None);
             let topic = new_topic("wrong", 1, &[]).with_configs(vec![null]);
             let request = create(vec![topic]).with_validate_only(true);
             case.ask(version, "a null value", request)?;
-            let request =
-                create(vec![new_topic("wrong", 1, &[("retention.ms", "1"), ("retention.ms", "2")])])
-                    .with_validate_only(true);
+            let request = create(vec![new_topic(
+                "wrong",
+                1,
+                &[("retention.ms", "1"), ("retention.ms", "2")],
+            )])
+            .with_validate_only(true);
             case.ask(version, "a key twice", request)?;
             let request = create(vec![
                 new_topic("wrong", 1, &[("retention.ms", "x"), ("segment.bytes", "y")]),
@@ -183,12 +192,17 @@ fn create_assigned(case: &mut Case<'_>) -> Result<()> {
         }
         // Accepted, and never there.
         let away = assigned(&format!("away-{version}"), &[(0, &[7])]);
-        case.ask(version, "an unknown broker", create(vec![away]).with_timeout_ms(10))?;
+        case.ask(
+            version,
+            "an unknown broker",
+            create(vec![away]).with_timeout_ms(10),
+        )?;
         let both = assigned("wrong", &[(0, &[0])]).with_num_partitions(1);
         case.ask(version, "partitions and assignments", create(vec![both]))?;
         let both = assigned("wrong", &[(0, &[0])]).with_replication_factor(1);
         case.ask(version, "factor and assignments", create(vec![both]))?;
-        let defaults = new_topic(&format!("defaults-{version}"), -1, &[]).with_replication_factor(-1);
+        let defaults =
+            new_topic(&format!("defaults-{version}"), -1, &[]).with_replication_factor(-1);
         case.ask(version, "defaults", create(vec![defaults]))?;
     }
     Ok(())
@@ -210,12 +224,21 @@ fn delete_topics(case: &mut Case<'_>) -> Result<()> {
             case.ask(version, "one", named(&[&names[0]]))?;
             case.ask(version, "the same again", named(&[&names[0]]))?;
             case.ask(version, "one twice", named(&[&names[1], &names[1]]))?;
-            case.ask(version, "right and wrong", named(&["no-such", &names[2], "a/b", ""]))?;
+            case.ask(
+                version,
+                "right and wrong",
+                named(&["no-such", &names[2], "a/b", ""]),
+            )?;
             case.ask(version, "none", named(&[]))?;
             case.ask(version, "no time", named(&[&names[3]]).with_timeout_ms(0))?;
         } else {
-            let by_name = |name: &str| DeleteTopicState::default().with_name(Some(topic_name(name)));
-            let by_id = |id: Uuid| DeleteTopicState::default().with_name(None).with_topic_id(id);
+            let by_name =
+                |name: &str| DeleteTopicState::default().with_name(Some(topic_name(name)));
+            let by_id = |id: Uuid| {
+                DeleteTopicState::default()
+                    .with_name(None)
+                    .with_topic_id(id)
+            };
             let states = |topics| request.clone().with_topics(topics);
             case.ask(version, "by name", states(vec![by_name(&names[0])]))?;
             case.ask(version, "by name again", states(vec![by_name(&names[0])]))?;
@@ -260,11 +283,19 @@ fn create_partitions(case: &mut Case<'_>) -> Result<()> {
         let name = format!("grow-{version}");
         topic(case, &name, 1, &[])?;
         let one = request(vec![to(&name, 2)]);
-        case.ask(version, "validate only", one.clone().with_validate_only(true))?;
+        case.ask(
+            version,
+            "validate only",
+            one.clone().with_validate_only(true),
+        )?;
         case.ask(version, "one more", one.clone())?;
         case.ask(version, "the same again", one)?;
         for count in [1, 0, -1] {
-            case.ask(version, &format!("count {count}"), request(vec![to(&name, count)]))?;
+            case.ask(
+                version,
+                &format!("count {count}"),
+                request(vec![to(&name, count)]),
+            )?;
         }
         case.ask(version, "an unknown topic", request(vec![to("no-such", 3)]))?;
         case.ask(version, "a wrong name", request(vec![to("a/b", 3)]))?;
@@ -295,7 +326,11 @@ fn create_partitions(case: &mut Case<'_>) -> Result<()> {
             case.ask(version, what, with(brokers))?;
         }
         case.ask(version, "assigned", with(&[&[0]]))?;
-        case.ask(version, "no time", request(vec![to(&name, 5)]).with_timeout_ms(0))?;
+        case.ask(
+            version,
+            "no time",
+            request(vec![to(&name, 5)]).with_timeout_ms(0),
+        )?;
     }
     Ok(())
 }
