@@ -87,6 +87,7 @@ deny() {
 
 # A suite that hangs must not take the whole run with it.
 suite() { timeout -k 30 1200 "compat/$1/run.py"; }
+admin() { timeout -k 30 1200 compat/cluster/admin.py; }
 
 part packages install_packages
 part fetch compat/install.sh
@@ -99,6 +100,9 @@ part instructions cargo run --release -p bench --bin instructions
 beside kafka-tools suite kafka-tools -- takeover suite takeover
 beside operation suite operation -- bigfile suite bigfile
 beside znodes suite znodes -- clients suite clients
+part checker compat/test_history.py
+beside cluster-admin admin -- cluster suite cluster
+beside rolling suite rolling -- chaos suite chaos
 
 echo
 printf '%s\n' "${summary[@]}"

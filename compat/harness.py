@@ -6,6 +6,7 @@ time and hopes.
 """
 
 import atexit
+import base64
 import contextlib
 import os
 import pathlib
@@ -14,6 +15,8 @@ import socket
 import subprocess
 import tempfile
 import time
+
+from zkclient import NoNode, Znodes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -119,6 +122,9 @@ class Server:
 
     def start(self):
         self.launch()
+        return self.await_ready()
+
+    def await_ready(self):
         try:
             wait_for(f"{self.name} to be ready (log: {self.log})", self.ready, process=self.process)
         except AssertionError as failure:
@@ -136,6 +142,14 @@ class Server:
             return self.process.returncode if self.process else None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
+
+    def pause(self):
+        """SIGSTOP: the process stands still, its connections stay."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        if self.running():
+            self.process.send_signal(signal.SIGCONT)
 
     def kill(self):
         """SIGKILL and wait."""
@@ -233,6 +247,15 @@ class Broker(Server):
         path.write_text("".join(f"{key}={value}\n" for key, value in self.settings.items()))
         return path
 
+    def new_log(self):
+        """Every life of a broker has a log of its own."""
+        if self.log.exists():
+            self.log.rename(self.log.with_name(f"{self.name}-{len(self.logs())}.log"))
+
+    def logs(self):
+        """The logs of all lives."""
+        return sorted(self.folder.glob(f"{self.name}*.log"))
+
     def ready(self):
         return can_connect(self.port) and "started (kafka.server.KafkaServer)" in self.log.read_text(errors="replace")
 
@@ -241,16 +264,16 @@ class Kafka(Broker):
     """Apache Kafka 3.9 in ZooKeeper mode, from Maven Central's jars."""
 
     name = "kafka"
+    jvm = ["-Xmx1g", "-Xms256m"]
 
     def launch(self):
-        if self.log.exists():
-            self.log.unlink()
+        self.new_log()
         log4j = self.folder / "log4j.properties"
         log4j.write_text(
             "log4j.rootLogger=INFO, out\nlog4j.appender.out=org.apache.log4j.ConsoleAppender\n"
             "log4j.appender.out.layout=org.apache.log4j.PatternLayout\n"
             "log4j.appender.out.layout.ConversionPattern=[%d] %p %m (%c)%n\n")
-        self.spawn([JAVA, "-Xmx1g", "-Xms256m", f"-Dlog4j.configuration=file:{log4j}",
+        self.spawn([JAVA, *self.jvm, f"-Dlog4j.configuration=file:{log4j}",
                     "-cp", f"{KAFKA_LIBS}/*", "kafka.Kafka", str(self.write_properties())])
 
 
@@ -260,18 +283,163 @@ class Ottla(Broker):
     name = "ottla"
 
     def launch(self):
-        if self.log.exists():
-            self.log.unlink()
+        self.new_log()
         env = {k: v for k, v in os.environ.items() if not k.startswith("KAFKA_")}
         self.spawn([ottla_binary(), "server", str(self.write_properties())], env=env)
+
+
+class SmallKafka(Kafka):
+    """A broker of a cluster of several on one machine: a small heap, and a JVM that starts fast."""
+
+    jvm = ["-Xmx384m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+
+
+# What several brokers on one machine have in common, of whichever kind they are.
+CLUSTER_SETTINGS = {
+    "default.replication.factor": 3,
+    "min.insync.replicas": 2,
+    "offsets.topic.replication.factor": 3,
+    "offsets.topic.num.partitions": 3,
+    "transaction.state.log.replication.factor": 3,
+    "transaction.state.log.min.isr": 2,
+    "transaction.state.log.num.partitions": 3,
+    "auto.create.topics.enable": "false",
+    "auto.leader.rebalance.enable": "false",
+    "controlled.shutdown.retry.backoff.ms": 500,
+    "replica.lag.time.max.ms": 6000,
+}
+
+
+class Cluster:
+    """Brokers 1 to N of either kind on one ZooKeeper; `with Cluster(zookeeper, [SmallKafka, Ottla, Ottla])`.
+
+    The first broker is started before the others and so is the controller. What is asked of the
+    cluster's state is read from ZooKeeper.
+    """
+
+    def __init__(self, zookeeper, kinds, settings=None):
+        self.zookeeper = zookeeper
+        self.settings = {**CLUSTER_SETTINGS, **(settings or {})}
+        self._own = tempfile.TemporaryDirectory(prefix="ottla-cluster-", ignore_cleanup_errors=True)
+        self.folder = pathlib.Path(self._own.name)
+        self.ids = range(1, len(kinds) + 1)
+        self.ports = {broker_id: free_port() for broker_id in self.ids}
+        self.brokers = {broker_id: self.make(broker_id, kind) for broker_id, kind in zip(self.ids, kinds)}
+        self.bootstrap = ",".join(broker.bootstrap for broker in self.brokers.values())
+
+    def make(self, broker_id, kind):
+        """A broker of this id, its port and data dir those of whoever had the id before."""
+        return kind(folder=self.folder / str(broker_id), port=self.ports[broker_id], zookeeper=self.zookeeper,
+                    broker_id=broker_id, settings=self.settings_of(broker_id))
+
+    def settings_of(self, broker_id):
+        """Settings of one broker; for clusters whose brokers differ."""
+        return self.settings
+
+    def replace(self, broker_id, kind):
+        """Another kind on the stopped broker's id, port and data dir; not started yet."""
+        assert not self.brokers[broker_id].running(), f"broker {broker_id} still runs"
+        self.brokers[broker_id] = self.make(broker_id, kind)
+        return self.brokers[broker_id]
+
+    def __enter__(self):
+        first, *others = self.brokers.values()
+        try:
+            first.start()
+            start_all(others)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for broker in self.brokers.values():
+            broker.kill()
+        self._own.cleanup()
+
+    def nodes(self):
+        """A ZooKeeper session, as soon as ZooKeeper takes one: `with cluster.nodes() as nodes`."""
+        def session():
+            with contextlib.suppress(OSError):
+                return Znodes(self.zookeeper.port)
+        return wait_for("a ZooKeeper session", session, 30)
+
+    def controller(self):
+        """Id of the active controller; waits until there is one."""
+        def elected():
+            with contextlib.suppress(NoNode), self.nodes() as nodes:
+                return nodes.json("/controller")["brokerid"]
+        return wait_for("a controller", elected)
+
+    def registered(self):
+        with self.nodes() as nodes:
+            return sorted(map(int, nodes.children("/brokers/ids")))
+
+    def assignment(self, topic):
+        """{partition: replicas}"""
+        with self.nodes() as nodes:
+            return {int(p): replicas for p, replicas in nodes.json(f"/brokers/topics/{topic}")["partitions"].items()}
+
+    def state(self, topic, partition):
+        """The partition's state znode: leader, leader_epoch, isr…; None when there is none yet."""
+        with contextlib.suppress(NoNode), self.nodes() as nodes:
+            return nodes.json(f"/brokers/topics/{topic}/partitions/{partition}/state")
+        return None
+
+    def leader(self, topic, partition):
+        state = self.state(topic, partition)
+        return state["leader"] if state else -1
+
+    def behind(self, topics):
+        """(topic, partition, replicas, state) of what has no leader or not its full ISR."""
+        found = []
+        with self.nodes() as nodes:
+            for topic in topics:
+                try:
+                    partitions = nodes.json(f"/brokers/topics/{topic}")["partitions"]
+                except NoNode:
+                    found.append((topic, None, None, "no such topic"))
+                    continue
+                for partition, replicas in sorted(partitions.items()):
+                    try:
+                        state = nodes.json(f"/brokers/topics/{topic}/partitions/{partition}/state")
+                    except NoNode:
+                        state = None
+                    if state is None or state["leader"] < 0 or sorted(state["isr"]) != sorted(replicas):
+                        found.append((topic, partition, replicas, state))
+        return found
+
+    def wait_full_isr(self, topics, seconds=60):
+        """Waits until every partition has a leader and all of its replicas in sync."""
+        begun = time.monotonic()
+        try:
+            wait_for("full ISR", lambda: not self.behind(topics), seconds)
+        except AssertionError:
+            raise AssertionError(f"not every replica in sync within {seconds} s: {self.behind(topics)}") from None
+        return time.monotonic() - begun
+
+    def kill(self, broker_id):
+        self.brokers[broker_id].kill()
+
+    def start(self, broker_id):
+        """Starts a stopped broker. Kafka refuses to start while its old session lives."""
+        self.zookeeper.wait_for_session_end(f"/brokers/ids/{broker_id}")
+        return self.brokers[broker_id].start()
+
+
+def start_all(servers):
+    """Starts them beside each other."""
+    for server in servers:
+        server.launch()
+    for server in servers:
+        server.await_ready()
 
 
 def have_kafka():
     return any(KAFKA_LIBS.glob("kafka_2.13-*.jar"))
 
 
-def kafka_tool(main_class, *arguments, stdin=None, seconds=120, check=False):
-    """Runs one of Apache Kafka's own command-line tools; returns the finished process."""
+def tools_log4j():
     log4j = TARGET / "compat" / "tools-log4j.properties"
     if not log4j.exists():
         log4j.parent.mkdir(parents=True, exist_ok=True)
@@ -279,12 +447,51 @@ def kafka_tool(main_class, *arguments, stdin=None, seconds=120, check=False):
             "log4j.rootLogger=WARN, err\nlog4j.appender.err=org.apache.log4j.ConsoleAppender\n"
             "log4j.appender.err.layout=org.apache.log4j.PatternLayout\n"
             "log4j.appender.err.layout.ConversionPattern=[%d] %p %m (%c)%n\nlog4j.appender.err.Target=System.err\n")
+    return log4j
+
+
+def kafka_tool(main_class, *arguments, stdin=None, seconds=120, check=False):
+    """Runs one of Apache Kafka's own command-line tools; returns the finished process."""
+    log4j = tools_log4j()
     command = [JAVA, "-Xmx256m", "-XX:TieredStopAtLevel=1", f"-Dlog4j.configuration=file:{log4j}",
                "-cp", f"{KAFKA_LIBS}/*", main_class, *map(str, arguments)]
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds)
     if check and done.returncode != 0:
         raise AssertionError(f"{main_class} {arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+class KafkaTools:
+    """Apache Kafka's tools in one JVM that is kept: for many commands one after the other."""
+
+    def __init__(self):
+        log4j = tools_log4j()
+        self.process = subprocess.Popen(
+            [JAVA, "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j.configuration=file:{log4j}",
+             "-cp", f"{KAFKA_LIBS}/*", str(ROOT / "compat" / "ToolRunner.java")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        _running.add(self.process)
+
+    def run(self, tool, *arguments, stdin="", check=False):
+        """Like kafka_tool, with the name of one of TOOLS."""
+        words = [TOOLS[tool], stdin, *map(str, arguments)]
+        self.process.stdin.write(" ".join(base64.b64encode(word.encode()).decode() or "-" for word in words) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().split()
+        assert len(answer) == 3, f"the tools' JVM ended at {tool} {arguments}"
+        out, err = ("" if text == "-" else base64.b64decode(text).decode() for text in answer[1:])
+        done = subprocess.CompletedProcess([tool, *map(str, arguments)], int(answer[0]), out, err)
+        assert not check or done.returncode == 0, f"{tool} {arguments}: exit {done.returncode}\n{out}\n{err}"
+        return done
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        self.process.kill()
 
 
 # Kafka's scripts and the classes they run.
@@ -302,4 +509,6 @@ TOOLS = {
     "kafka-cluster": "org.apache.kafka.tools.ClusterTool",
     "kafka-delete-records": "org.apache.kafka.tools.DeleteRecordsCommand",
     "kafka-log-dirs": "org.apache.kafka.tools.LogDirsCommand",
+    "kafka-reassign-partitions": "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+    "kafka-leader-election": "org.apache.kafka.tools.LeaderElectionCommand",
 }

@@ -6,6 +6,7 @@
 //! to and reads from the page cache inline.
 
 mod listeners;
+mod to_controller;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,16 +22,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::api::Dispatcher;
 use crate::api::context::Rooms;
+use crate::api::{Dispatcher, update_metadata};
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::image::Cluster;
-use crate::cluster::update::{ControllerEpochGate, update_metadata};
+use crate::cluster::update::ControllerEpochGate;
 use crate::config::environment::TopicToCreate;
 use crate::config::sources::Loaded;
 use crate::config::{Config, LiveConfig, Properties};
 use crate::controller::admin::{self, NewTopic, TopicAdmin};
-use crate::controller::channel::LocalBroker;
+use crate::controller::channel::{ChannelSettings, LocalBroker};
 use crate::controller::core::Settings as ControllerSettings;
 use crate::controller::run::{Controller, ControllerParts, Register, rebalance_interval};
 use crate::group::coordinator::GroupCoordinator;
@@ -48,13 +49,14 @@ use crate::zk::session::{
     Registrar, SessionError, cluster_id, create_persistent_paths, generate_broker_id,
 };
 use crate::zk::{self, BoxFuture, Store, config_changes, configs, features, paths};
+use to_controller::ToController;
 
 const SERVER: &str = "kafka.server.KafkaServer";
 /// What an ensemble that starts together with the broker is granted beyond
 /// `zookeeper.connection.timeout.ms`, unless `KAFKA_CUB_ZK_TIMEOUT` says otherwise: compose files
 /// rarely order things.
 const ENSEMBLE_GRACE: Duration = Duration::from_secs(40);
-/// How long to wait for the controller's first word before opening the port all the same.
+/// How long to wait for the controller's first word before serving clients all the same.
 const FIRST_METADATA: Duration = Duration::from_secs(30);
 /// How long to wait for the topics after that.
 const FIRST_TOPICS: Duration = Duration::from_secs(10);
@@ -120,8 +122,9 @@ pub struct Broker {
     rooms: Arc<Rooms>,
     connections: Arc<Connections>,
     registrar: Arc<Registrar>,
+    to_controller: Arc<ToController>,
     stop: CancellationToken,
-    data: Runtime,
+    data: DataRuntime,
     /// Listens at, as the start-up line says it.
     addresses: Vec<String>,
     failed: watch::Receiver<bool>,
@@ -190,7 +193,8 @@ impl Broker {
         let leadership = replicas.leadership_changes();
         follow_dir_failures(&logs, &replicas, failure);
         logs.start();
-        replicas.start(stop.clone());
+        let data = DataRuntime::new()?;
+        replicas.start(data.handle(), stop.clone());
 
         let ports = listeners::ports(&listeners);
         let registration = listeners::registration(&config, &ports);
@@ -215,7 +219,6 @@ impl Broker {
             Arc::clone(&cluster),
             Arc::clone(&clock),
         ));
-        let data = data_runtime()?;
         {
             // Its appends touch log files.
             let _entered = data.enter();
@@ -223,6 +226,7 @@ impl Broker {
         }
         let controller = Controller::start(ControllerParts {
             settings: ControllerSettings::from_config(&config),
+            channel: ChannelSettings::from_config(&config),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             local: Arc::new(InProcess {
@@ -233,12 +237,21 @@ impl Broker {
             register: registering(&registrar, &gate),
             rebalance_interval: rebalance_interval(&config),
         });
+        let to_controller = Arc::new(ToController {
+            broker_id,
+            config: Arc::clone(&live),
+            cluster: Arc::clone(&cluster),
+            gate: Arc::clone(&gate),
+            controller: Arc::clone(&controller),
+            store: Arc::clone(&store),
+        });
         let rooms = Arc::new(Rooms {
             broker_id,
             config: Arc::clone(&live),
             clock: Arc::clone(&clock),
             cluster: Arc::clone(&cluster),
-            producer_ids: Arc::new(ProducerIds::new(Arc::clone(&store), broker_id)),
+            gate: Arc::clone(&gate),
+            producer_ids: Arc::new(ProducerIds::new(to_controller.clone())),
             store: Arc::clone(&store),
             logs,
             replicas,
@@ -253,12 +266,6 @@ impl Broker {
             move |epoch| known.set_features_epoch(epoch),
             stop.clone(),
         ));
-        wait_for_metadata(&cluster, &*store, broker_id).await;
-        if !environment.topics.is_empty() {
-            create_topics(&rooms, &environment.topics).await;
-            wait_for_metadata(&cluster, &*store, broker_id).await;
-        }
-
         let connections = Connections::new();
         let (shared, limits) = watch::channel(Arc::new(listeners::limits(&config)));
         tokio::spawn(listeners::follow(
@@ -268,9 +275,8 @@ impl Broker {
             shared,
             config_changed,
         ));
-        let handler = Arc::new(Dispatcher {
-            rooms: Arc::clone(&rooms),
-        });
+        // Other brokers are served from here on, clients once there is something to tell them.
+        let handler = Arc::new(Dispatcher::closed(Arc::clone(&rooms)));
         let mut addresses = Vec::new();
         {
             let _entered = data.enter();
@@ -285,6 +291,12 @@ impl Broker {
                 addresses.push(shown);
             }
         }
+        wait_for_metadata(&cluster, &*store, broker_id).await;
+        if !environment.topics.is_empty() {
+            create_topics(&rooms, &environment.topics).await;
+            wait_for_metadata(&cluster, &*store, broker_id).await;
+        }
+        handler.admit_clients();
         info!(target: "org.apache.kafka.common.utils.AppInfoParser", "Kafka version: 3.9.1");
         info!(target: SERVER, "[KafkaServer id={broker_id}] started");
         if from_kraft {
@@ -296,6 +308,7 @@ impl Broker {
             rooms,
             connections,
             registrar,
+            to_controller,
             stop,
             data,
             addresses,
@@ -329,6 +342,7 @@ impl Broker {
     pub async fn stop(self) {
         let id = self.rooms.broker_id;
         info!(target: SERVER, "[KafkaServer id={id}] shutting down");
+        self.to_controller.controlled_shutdown().await;
         self.stop.cancel();
         if tokio::time::timeout(DISCONNECT, self.connections.stop())
             .await
@@ -337,6 +351,7 @@ impl Broker {
             warn!(target: SERVER, "{} connections did not end in {} s", self.connections.count(), DISCONNECT.as_secs());
         }
         self.rooms.groups.stop();
+        self.rooms.replicas.stop_fetchers();
         self.rooms.replicas.checkpoint_high_watermarks();
         let logs = Arc::clone(&self.rooms.logs);
         // A panic there was logged; the rest is stopped all the same.
@@ -344,21 +359,48 @@ impl Broker {
         self.rooms.controller.shutdown().await;
         self.rooms.store.close().await;
         drop(self.registrar);
-        self.data.shutdown_background();
+        drop(self.data);
         info!(target: SERVER, "[KafkaServer id={id}] shut down completed");
     }
 }
 
-fn data_runtime() -> Result<Runtime, StartError> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from))
-        .thread_name("data")
-        .enable_all()
-        .build()
-        .map_err(|source| StartError::Io {
-            what: "the data runtime",
-            source,
-        })
+/// Connections, produce, fetch, and the fetchers of followers. Dropping it waits for nothing, as
+/// an async function must not.
+struct DataRuntime(Option<Runtime>);
+
+impl DataRuntime {
+    fn new() -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(std::thread::available_parallelism().map_or(2, usize::from))
+            .thread_name("data")
+            .enable_all()
+            .build()
+            .map_err(|source| StartError::Io {
+                what: "the data runtime",
+                source,
+            })?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+
+    fn handle(&self) -> tokio::runtime::Handle {
+        self.runtime().handle().clone()
+    }
+
+    fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.runtime().enter()
+    }
+}
+
+impl Drop for DataRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// The soft limit of open files up to the hard one: each partition and connection takes some.
@@ -520,14 +562,26 @@ fn follow_config_changes(rooms: &Arc<Rooms>, changed: watch::Sender<()>, stop: &
     tokio::spawn(async move {
         let handle = move |change: config_changes::ConfigChange| match change.entity_type.as_str() {
             configs::BROKERS => {
+                let unclean = rooms.config.load().unclean_leader_election_enable();
                 rooms
                     .config
                     .apply_entity(&change.entity_name, &change.config);
+                let now = rooms.config.load().unclean_leader_election_enable();
+                if now != unclean {
+                    rooms.controller.set_unclean_leader_election_enable(now);
+                }
                 changed.send_replace(());
             }
-            configs::TOPICS => rooms
-                .replicas
-                .apply_topic_config(&change.entity_name, &change.config),
+            configs::TOPICS => {
+                rooms
+                    .replicas
+                    .apply_topic_config(&change.entity_name, &change.config);
+                let unclean = change.config.get("unclean.leader.election.enable");
+                if unclean.is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
+                    let topic = change.entity_name.as_str().into();
+                    rooms.controller.enable_topic_unclean_leader_election(topic);
+                }
+            }
             // Users, clients and ips belong to security and quotas.
             _ => {}
         };
@@ -535,8 +589,8 @@ fn follow_config_changes(rooms: &Arc<Rooms>, changed: watch::Sender<()>, stop: &
     });
 }
 
-/// Clients take an open port for a broker that can be used, so it opens only when the controller has
-/// told us of ourselves and of the topics there are: before that every topic would be unknown.
+/// Clients take an answer for a broker that can be used, so they get one only when the controller
+/// has told us of ourselves and of the topics there are: before that every topic would be unknown.
 async fn wait_for_metadata(cluster: &Cluster, store: &dyn Store, id: BrokerId) {
     let mut changes = cluster.changes();
     let told_of_us = async {
@@ -546,13 +600,13 @@ async fn wait_for_metadata(cluster: &Cluster, store: &dyn Store, id: BrokerId) {
         .await
         .is_err()
     {
-        warn!(target: SERVER, "no controller has sent metadata within {} s; opening the port without", FIRST_METADATA.as_secs());
+        warn!(target: SERVER, "no controller has sent metadata within {} s; serving clients without", FIRST_METADATA.as_secs());
         return;
     }
     let expected = match topics_in_store(store).await {
         Ok(topics) => topics,
         Err(error) => {
-            warn!(target: SERVER, "{}: {error}; opening the port without waiting for topics", paths::TOPICS);
+            warn!(target: SERVER, "{}: {error}; serving clients without waiting for topics", paths::TOPICS);
             return;
         }
     };
@@ -569,7 +623,7 @@ async fn wait_for_metadata(cluster: &Cluster, store: &dyn Store, id: BrokerId) {
         .await
         .is_err()
     {
-        warn!(target: SERVER, "the controller has not told of all {} topics within {} s; opening the port without", expected.len(), FIRST_TOPICS.as_secs());
+        warn!(target: SERVER, "the controller has not told of all {} topics within {} s; serving clients without", expected.len(), FIRST_TOPICS.as_secs());
     }
 }
 
@@ -670,12 +724,8 @@ impl LocalBroker for InProcess {
         &self,
         request: UpdateMetadataRequest,
     ) -> BoxFuture<'_, UpdateMetadataResponse> {
-        Box::pin(async move {
-            match update_metadata(&self.cluster, &self.gate, &request) {
-                Ok(_) => UpdateMetadataResponse::default(),
-                Err(code) => UpdateMetadataResponse::default().with_error_code(code.value()),
-            }
-        })
+        let (cluster, gate) = (Arc::clone(&self.cluster), Arc::clone(&self.gate));
+        Box::pin(update_metadata::apply(cluster, gate, request))
     }
 
     fn stop_replica(&self, request: StopReplicaRequest) -> BoxFuture<'_, StopReplicaResponse> {

@@ -21,7 +21,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from cases import NotRun, Suite, equal  # noqa: E402
 from harness import ROOT, Ottla, Server, ZooKeeper, can_connect, free_port, ottla_binary, wait_for  # noqa: E402
-from znodes import Znodes, expire  # noqa: E402
+from zkclient import Znodes, expire  # noqa: E402
 
 BINARY = str(pathlib.Path(ottla_binary()).resolve())
 STARTED = re.compile(r"\[KafkaServer id=\d+\] started")

@@ -412,9 +412,7 @@ fn log_config() -> Result<LogConfig> {
 
 fn prepared(batch: &Batch) -> Result<Prepared> {
     let partition = TopicPartition::new("topic", 0);
-    let origin = Origin::Client {
-        produce_version: 11,
-    };
+    let origin = Origin::Client;
     let records = Bytes::from(batch.bytes.clone());
     prepare(&partition, records, origin, &log_config()?, NOW)?.context("an empty set")
 }
@@ -423,9 +421,7 @@ fn validate(batch_bytes: usize, record_bytes: usize) -> Result<Work> {
     let records = Bytes::from(batch(batch_bytes, record_bytes)?.bytes);
     let partition = TopicPartition::new("topic", 0);
     let config = log_config()?;
-    let origin = Origin::Client {
-        produce_version: 11,
-    };
+    let origin = Origin::Client;
     Ok(Box::new(move || {
         black_box(prepare(&partition, records.clone(), origin, &config, NOW)?);
         Ok(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::cluster::image::Cluster;
+use crate::cluster::update::ControllerEpochGate;
 use crate::config::LiveConfig;
 use crate::controller::run::Controller;
 use crate::group::coordinator::GroupCoordinator;
@@ -20,6 +21,7 @@ pub struct Rooms {
     pub config: Arc<LiveConfig>,
     pub clock: Arc<dyn Clock>,
     pub cluster: Arc<Cluster>,
+    pub gate: Arc<ControllerEpochGate>,
     pub store: Arc<dyn Store>,
     pub logs: Arc<LogManager>,
     pub replicas: Arc<ReplicaManager>,

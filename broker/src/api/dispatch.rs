@@ -4,11 +4,17 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use bytes::{Buf, Bytes};
-use kafka_protocol::messages::{ApiVersionsRequest, FetchRequest, ProduceResponse};
+use kafka_protocol::messages::{
+    AllocateProducerIdsRequest, AlterPartitionRequest, ApiVersionsRequest,
+    ControlledShutdownRequest, FetchRequest, LeaderAndIsrRequest, ListOffsetsRequest,
+    OffsetForLeaderEpochRequest, ProduceResponse, StopReplicaRequest, UpdateMetadataRequest,
+};
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
+use tokio::sync::Notify;
 
 use super::context::{Context, Rooms};
 use super::{Api, api_versions, call, request_header_version};
@@ -21,13 +27,63 @@ const KAFKA_APIS: &str = "kafka.server.KafkaApis";
 
 /// Answers every API of the table.
 pub struct Dispatcher {
-    pub rooms: Arc<Rooms>,
+    rooms: Arc<Rooms>,
+    is_open: AtomicBool,
+    opened: Notify,
 }
 
 impl Dispatcher {
     pub fn new(rooms: Arc<Rooms>) -> Self {
-        Self { rooms }
+        let dispatcher = Self::closed(rooms);
+        dispatcher.admit_clients();
+        dispatcher
     }
+
+    /// Serves what brokers ask of each other, so that the cluster can tell this one of itself, and
+    /// lets clients wait until [`Self::admit_clients`].
+    pub fn closed(rooms: Arc<Rooms>) -> Self {
+        Self {
+            rooms,
+            is_open: AtomicBool::new(false),
+            opened: Notify::new(),
+        }
+    }
+
+    pub fn admit_clients(&self) {
+        self.is_open.store(true, Ordering::Release);
+        self.opened.notify_waiters();
+    }
+
+    /// Until this API is served.
+    async fn admitted(&self, key: i16) {
+        if self.is_open.load(Ordering::Acquire) || is_asked_by_brokers(key) {
+            return;
+        }
+        let mut opened = pin!(self.opened.notified());
+        // Registered before the second look, so that the signal is not missed.
+        opened.as_mut().enable();
+        if !self.is_open.load(Ordering::Acquire) {
+            opened.await;
+        }
+    }
+}
+
+/// Control requests, and what followers and candidates for producer ids send; clients that know the
+/// broker already may ask some of it too, and learn as much as this broker knows.
+fn is_asked_by_brokers(key: i16) -> bool {
+    matches!(
+        key,
+        FetchRequest::KEY
+            | ListOffsetsRequest::KEY
+            | LeaderAndIsrRequest::KEY
+            | StopReplicaRequest::KEY
+            | UpdateMetadataRequest::KEY
+            | ControlledShutdownRequest::KEY
+            | ApiVersionsRequest::KEY
+            | OffsetForLeaderEpochRequest::KEY
+            | AlterPartitionRequest::KEY
+            | AllocateProducerIdsRequest::KEY
+    )
 }
 
 /// What a connection remembers between requests.
@@ -54,6 +110,7 @@ impl Handler for Dispatcher {
                 {
                     connection.software = Some(software);
                 }
+                self.admitted(cx.api_key).await;
                 call(&cx, body).await
             }
         }

@@ -3,7 +3,6 @@
 //! v15 replica state, v16 current leader (KIP-951), v17 directory id (KRaft; tolerated).
 //!
 //! Records are answered as regions of segment files, or, for v0–3, converted to the old formats.
-//! There are no follower replicas to prefer yet, so the preferred read replica is always −1.
 
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
@@ -34,6 +33,7 @@ use crate::record;
 use crate::record::batch::BatchIter;
 use crate::record::downconvert::down_convert;
 use crate::replica::manager::Isolation;
+use crate::replica::selector::{RACK_AWARE, Reader};
 use crate::replica::session::{Found, PartitionKey, TopicKey, Wanted};
 use crate::replica::{FetchParams, Fetched, SessionRequest, ToFetch};
 use crate::types::{BrokerId, Offset, TopicName, TopicPartition};
@@ -75,6 +75,7 @@ pub async fn handle(cx: &Context, request: FetchRequest) -> FetchAnswer {
     } else {
         request.replica_id.0
     };
+<<<<<<< HEAD
     // Kafka fails on a level it does not know, whatever is asked.
     if !matches!(request.isolation_level, READ_UNCOMMITTED | READ_COMMITTED) {
         return FetchAnswer {
@@ -82,6 +83,8 @@ pub async fn handle(cx: &Context, request: FetchRequest) -> FetchAnswer {
             regions: Vec::new(),
         };
     }
+=======
+>>>>>>> main
     let opened = cx.rooms.replicas.open_fetch(SessionRequest {
         session_id: request.session_id,
         session_epoch: request.session_epoch,
@@ -95,6 +98,15 @@ pub async fn handle(cx: &Context, request: FetchRequest) -> FetchAnswer {
         Err(code) => return empty(code, 0),
     };
     let reads = read(cx, &params(cx, &request, replica_id), partitions).await;
+    // Kafka fails on a level it does not know, once there is something to read.
+    if !matches!(request.isolation_level, READ_UNCOMMITTED | READ_COMMITTED)
+        && reads.iter().any(|read| !read.is_unread)
+    {
+        return FetchAnswer {
+            response: refuse(&request, ErrorCode::UnknownServerError),
+            regions: Vec::new(),
+        };
+    }
     let told: Vec<_> = reads
         .iter()
         .map(|read| (read.key.clone(), read.wanted, read.found()))
@@ -205,6 +217,12 @@ fn params(cx: &Context, request: &FetchRequest, replica_id: BrokerId) -> FetchPa
         max_wait: Duration::from_millis(unsigned(request.max_wait_ms) as u64),
         min_bytes: unsigned(request.min_bytes).min(max_bytes) as u64,
         max_bytes,
+        replica_epoch: if cx.version >= 15 {
+            request.replica_state.replica_epoch
+        } else {
+            -1
+        },
+        reader: reader(cx, request, replica_id),
         has_hard_limit: cx.version <= 2,
         isolation: match (replica_id, request.isolation_level) {
             (CONSUMER, READ_COMMITTED) => Isolation::TxnCommitted,
@@ -213,6 +231,18 @@ fn params(cx: &Context, request: &FetchRequest, replica_id: BrokerId) -> FetchPa
         },
         only_leader: replica_id >= 0 || (replica_id == CONSUMER && cx.version < 11),
     }
+}
+
+/// A consumer that says its rack, where a rack decides.
+fn reader(cx: &Context, request: &FetchRequest, replica_id: BrokerId) -> Option<Reader> {
+    if replica_id >= 0 || cx.version < 11 || request.rack_id.is_empty() {
+        return None;
+    }
+    let config = cx.rooms.config.load();
+    (config.replica_selector_class() == Some(RACK_AWARE)).then(|| Reader {
+        rack: request.rack_id.to_string(),
+        listener: cx.peer.listener.to_string(),
+    })
 }
 
 fn resolve(image: &MetadataImage, key: &PartitionKey) -> Option<TopicPartition> {
@@ -284,7 +314,8 @@ impl Read {
         Found {
             has_records: !self.fetched.is_empty(),
             has_error: self.fetched.error != ErrorCode::None,
-            is_redirected: self.fetched.diverging_epoch.is_some(),
+            is_redirected: self.fetched.diverging_epoch.is_some()
+                || self.fetched.preferred_read_replica.is_some(),
             high_watermark: self.fetched.high_watermark,
             log_start_offset: self.fetched.log_start_offset,
         }
@@ -363,6 +394,7 @@ impl<'a> Answering<'a> {
             .with_high_watermark(fetched.high_watermark)
             .with_last_stable_offset(fetched.last_stable_offset)
             .with_log_start_offset(fetched.log_start_offset)
+            .with_preferred_read_replica(WireBrokerId(fetched.preferred_read_replica.unwrap_or(-1)))
             .with_aborted_transactions(fetched.aborted.map(|aborted| {
                 aborted
                     .into_iter()

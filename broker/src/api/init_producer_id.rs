@@ -16,12 +16,14 @@ const NO_PRODUCER_ID: i64 = -1;
 const NO_PRODUCER_EPOCH: i16 = -1;
 
 pub async fn handle(cx: &Context, request: InitProducerIdRequest) -> InitProducerIdResponse {
-    if request.transactional_id.is_some() {
-        return refuse(&request, ErrorCode::UnsupportedVersion);
-    }
     let has_id = request.producer_id.0 != NO_PRODUCER_ID;
     if has_id != (request.producer_epoch != NO_PRODUCER_EPOCH) {
         return refuse(&request, ErrorCode::InvalidRequest);
+    }
+    match &request.transactional_id {
+        None => {}
+        Some(id) if id.is_empty() => return refuse(&request, ErrorCode::InvalidRequest),
+        Some(_) => return refuse(&request, ErrorCode::UnsupportedVersion),
     }
     // Without a transactional id, what the producer had before does not matter.
     match cx.rooms.producer_ids.next().await {

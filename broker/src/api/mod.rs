@@ -14,13 +14,17 @@
 //! `produce`, which may go unanswered (acks=0). A handler whose answer holds file regions (Fetch)
 //! gives back a type of its own that implements [`dispatch::Answer`] by [`dispatch::respond`].
 
+pub mod allocate_producer_ids;
 pub mod alter_configs;
+pub mod alter_partition;
+pub mod alter_partition_reassignments;
 pub mod api_versions;
 pub mod authorized;
 mod config_resource;
 pub mod consumer_group_describe;
 pub mod consumer_group_heartbeat;
 pub mod context;
+pub mod controlled_shutdown;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
@@ -32,6 +36,7 @@ pub mod describe_groups;
 pub mod describe_log_dirs;
 pub mod describe_producers;
 mod dispatch;
+pub mod elect_leaders;
 mod endpoint;
 pub mod fetch;
 pub mod find_coordinator;
@@ -39,16 +44,21 @@ pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
+pub mod leader_and_isr;
 pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod stop_replica;
 pub mod sync_group;
+pub mod update_features;
+pub mod update_metadata;
 
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::HeaderVersion as _;
@@ -147,6 +157,10 @@ apis! {
     1 Fetch 0..=17 fetch FetchRequest inline;
     2 ListOffsets 0..=9 list_offsets ListOffsetsRequest boxed;
     3 Metadata 0..=12 metadata MetadataRequest boxed;
+    4 LeaderAndIsr 0..=7 leader_and_isr LeaderAndIsrRequest boxed;
+    5 StopReplica 0..=4 stop_replica StopReplicaRequest boxed;
+    6 UpdateMetadata 0..=8 update_metadata UpdateMetadataRequest boxed;
+    7 ControlledShutdown 0..=3 controlled_shutdown ControlledShutdownRequest boxed;
     8 OffsetCommit 0..=9 offset_commit OffsetCommitRequest boxed;
     9 OffsetFetch 0..=9 offset_fetch OffsetFetchRequest boxed;
     10 FindCoordinator 0..=6 find_coordinator FindCoordinatorRequest boxed;
@@ -167,10 +181,16 @@ apis! {
     35 DescribeLogDirs 0..=4 describe_log_dirs DescribeLogDirsRequest boxed;
     37 CreatePartitions 0..=3 create_partitions CreatePartitionsRequest boxed;
     42 DeleteGroups 0..=2 delete_groups DeleteGroupsRequest boxed;
+    43 ElectLeaders 0..=2 elect_leaders ElectLeadersRequest boxed;
     44 IncrementalAlterConfigs 0..=1 incremental_alter_configs IncrementalAlterConfigsRequest boxed;
+    45 AlterPartitionReassignments 0..=0 alter_partition_reassignments AlterPartitionReassignmentsRequest boxed;
+    46 ListPartitionReassignments 0..=0 list_partition_reassignments ListPartitionReassignmentsRequest boxed;
     47 OffsetDelete 0..=0 offset_delete OffsetDeleteRequest boxed;
+    56 AlterPartition 0..=3 alter_partition AlterPartitionRequest boxed;
+    57 UpdateFeatures 0..=1 update_features UpdateFeaturesRequest boxed;
     60 DescribeCluster 0..=1 describe_cluster DescribeClusterRequest boxed;
     61 DescribeProducers 0..=0 describe_producers DescribeProducersRequest boxed;
+    67 AllocateProducerIds 0..=0 allocate_producer_ids AllocateProducerIdsRequest boxed;
     68 ConsumerGroupHeartbeat 0..=0 consumer_group_heartbeat ConsumerGroupHeartbeatRequest boxed;
     69 ConsumerGroupDescribe 0..=0 consumer_group_describe ConsumerGroupDescribeRequest boxed;
 }

@@ -7,6 +7,7 @@ use kafka_protocol::protocol::{Message, Request};
 use super::*;
 
 mod data;
+mod replication;
 
 #[test]
 fn rows_ascend_and_name_the_api_of_their_request() {

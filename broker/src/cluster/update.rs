@@ -91,6 +91,13 @@ impl ControllerEpochGate {
         Ok(Passage { _seen: seen })
     }
 
+    /// Keeps control requests out until the passage is dropped.
+    pub fn hold(&self) -> Passage<'_> {
+        Passage {
+            _seen: self.seen.lock(),
+        }
+    }
+
     /// The highest controller epoch seen.
     pub fn controller_epoch(&self) -> i32 {
         *self.seen.lock()

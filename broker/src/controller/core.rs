@@ -11,7 +11,7 @@
 //!
 //! Source: `KafkaController.scala`.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use kafka_protocol::messages::LeaderAndIsrResponse;
 use tracing::{debug, error, info, trace, warn};
@@ -19,12 +19,17 @@ use tracing::{debug, error, info, trace, warn};
 use crate::error::ErrorCode;
 use crate::types::{BrokerId, TopicName, TopicPartition};
 
+use super::alter_partition::Accepted;
 use super::batch::{RequestBatch, Sender};
+use super::bug::{Bug, seeded};
 use super::election::ElectionStrategy;
-use super::event::{Effect, Event, Proposal, Snapshot, StoreOp, StoreReply};
+use super::event::{
+    Answer, ByPartition, Effect, Event, IsrAnswers, Proposal, Question, Snapshot, StoreOp,
+    StoreReply, Ticket,
+};
 use super::state::{
-    ControllerContext, Leadership, LiveBroker, PartitionAndReplica, PartitionState, ReplicaState,
-    TopicAssignment,
+    ControllerContext, Leadership, LiveBroker, PartitionAndReplica, PartitionState,
+    ReplicaAssignment, ReplicaState, TopicAssignment,
 };
 
 pub(super) const CONTROLLER: &str = "kafka.controller.KafkaController";
@@ -94,6 +99,55 @@ pub(super) enum Task {
     StartBrokers(Vec<BrokerId>),
     FailBrokers(Vec<BrokerId>),
     Ready,
+    StopReplicas {
+        broker: BrokerId,
+        partitions: Vec<TopicPartition>,
+    },
+    AnswerControlledShutdown {
+        ticket: Ticket,
+        broker: BrokerId,
+    },
+    AnswerElections {
+        ticket: Ticket,
+        strategy: ElectionStrategy,
+        electable: Vec<TopicPartition>,
+        /// Of those that need no election.
+        results: ByPartition<BrokerId>,
+    },
+    ElectPreferred(Vec<TopicPartition>),
+    ReassignByZnode(Vec<(TopicPartition, Vec<BrokerId>)>),
+    /// All that were begun but for these.
+    ResumeReassignmentsBut(BTreeSet<TopicPartition>),
+    /// Those that lead to one of these brokers.
+    ResumeReassignmentsTo(Vec<BrokerId>),
+    Reassign {
+        partition: TopicPartition,
+        assignment: ReplicaAssignment,
+    },
+    AdvanceReassignment(TopicPartition),
+    /// Those of them that are being reassigned and have caught up.
+    CompleteReassignments(Vec<TopicPartition>),
+    BumpLeaderEpoch(TopicPartition),
+    RereadToBumpLeaderEpoch(TopicPartition),
+    ConcludeReassignment(TopicPartition),
+    DropRemovedReplicas {
+        partition: TopicPartition,
+        /// With what is removed still in it.
+        before: ReplicaAssignment,
+    },
+    StoreReassigned {
+        partition: TopicPartition,
+        target: Vec<BrokerId>,
+    },
+    AnswerReassignments {
+        ticket: Ticket,
+        results: ByPartition<()>,
+    },
+    /// Of interest only when it fails.
+    Store {
+        ops: Vec<StoreOp>,
+        what: &'static str,
+    },
 }
 
 /// What a task does with the replies it waits for.
@@ -127,6 +181,24 @@ pub(super) enum Waiting {
     CompleteDeletion(Vec<TopicName>),
     /// Only failures are of interest.
     Log(&'static str),
+    AlterPartition {
+        ticket: Ticket,
+        accepted: Vec<Accepted>,
+        answers: IsrAnswers,
+        /// All partitions of the request.
+        named: Vec<TopicPartition>,
+        /// Those that are as the leader wants them.
+        done: Vec<TopicPartition>,
+    },
+    ProducerIds(Ticket),
+    IsrChanged(Vec<TopicPartition>),
+    Reassign {
+        partition: TopicPartition,
+        assignment: ReplicaAssignment,
+    },
+    BumpLeaderEpoch(Proposal),
+    RereadToBumpLeaderEpoch(TopicPartition),
+    StoreReassigned(TopicPartition),
 }
 
 /// The active controller. One per term of office.
@@ -140,6 +212,10 @@ pub struct Core {
     pub(super) waiting: Option<Waiting>,
     /// Leaders elected in the course of the current event.
     pub(super) elected: usize,
+    /// Who they are, while somebody waits to hear that.
+    pub(super) elections: Option<BTreeMap<TopicPartition, BrokerId>>,
+    /// Of the current event: the store did not take them.
+    pub(super) failed_reassignments: BTreeSet<TopicPartition>,
 }
 
 impl Core {
@@ -157,6 +233,8 @@ impl Core {
             tasks: VecDeque::new(),
             waiting: None,
             elected: 0,
+            elections: None,
+            failed_reassignments: BTreeSet::new(),
         }
     }
 
@@ -178,7 +256,7 @@ impl Core {
     pub fn step(&mut self, event: Event, out: &mut Vec<Effect>) {
         if let Event::StoreReplies(replies) = event {
             if let Some(waiting) = self.waiting.take() {
-                self.resume(waiting, replies);
+                self.resume(waiting, replies, out);
             }
         } else {
             assert!(
@@ -210,7 +288,7 @@ impl Core {
     /// Asks the store; the replies arrive at [`Self::resume`] with `waiting`.
     pub(super) fn ask(&mut self, ops: Vec<StoreOp>, waiting: Waiting, out: &mut Vec<Effect>) {
         if ops.is_empty() {
-            self.resume(waiting, Vec::new());
+            self.resume(waiting, Vec::new(), out);
             return;
         }
         self.waiting = Some(waiting);
@@ -276,7 +354,61 @@ impl Core {
                 }
                 self.push(Task::TriggerOnline(topic));
             }
+            Event::ReassignmentsRequested(asked) => self.push(Task::ReassignByZnode(asked)),
+            Event::PreferredElectionsRequested(asked) => self.push(Task::ElectPreferred(asked)),
+            Event::IsrChanged(partitions) => {
+                let known: Vec<TopicPartition> = partitions
+                    .into_iter()
+                    .filter(|partition| self.context.partition(partition).is_some())
+                    .collect();
+                let ops = known.iter().cloned().map(StoreOp::GetState).collect();
+                self.ask(ops, Waiting::IsrChanged(known), out);
+            }
+            Event::Asked { ticket, question } => self.on_asked(ticket, question, out),
         }
+    }
+
+    fn on_asked(&mut self, ticket: Ticket, question: Question, out: &mut Vec<Effect>) {
+        let answer = match question {
+            Question::ControlledShutdown {
+                broker,
+                broker_epoch,
+            } => match self.begin_controlled_shutdown(ticket, broker, broker_epoch) {
+                Ok(()) => return,
+                Err(code) => Answer::ControlledShutdown(Err(code)),
+            },
+            Question::AlterPartition {
+                broker,
+                broker_epoch,
+                topics,
+            } => return self.alter_partition(ticket, (broker, broker_epoch), topics, out),
+            Question::AllocateProducerIds {
+                broker,
+                broker_epoch,
+            } => match self.context.brokers.get(&broker) {
+                Some(known) if known.epoch == broker_epoch => {
+                    let ops = vec![StoreOp::ClaimProducerIds(broker)];
+                    return self.ask(ops, Waiting::ProducerIds(ticket), out);
+                }
+                known => {
+                    warn!(
+                        target: CONTROLLER,
+                        "{self} Ignoring AllocateProducerIds due to unknown or stale broker epoch {broker_epoch} for broker {broker}"
+                    );
+                    Answer::AllocateProducerIds(Err(match known {
+                        None => ErrorCode::BrokerIdNotRegistered,
+                        Some(_) => ErrorCode::StaleBrokerEpoch,
+                    }))
+                }
+            },
+            Question::ElectLeaders {
+                unclean,
+                partitions,
+            } => return self.begin_elections(ticket, unclean, partitions),
+            Question::Reassign(asked) => return self.begin_reassignments(ticket, asked),
+            Question::ListReassignments(asked) => self.list_reassignments(asked),
+        };
+        out.push(Effect::Answer { ticket, answer });
     }
 
     fn perform(&mut self, task: Task, out: &mut Vec<Effect>) {
@@ -351,10 +483,61 @@ impl Core {
                 "{self} Ready to serve as the new controller with epoch {}",
                 self.context.epoch
             ),
+            Task::StopReplicas { broker, partitions } => {
+                for partition in &partitions {
+                    self.batch
+                        .add_stop_replica(&self.context, broker, partition, false);
+                }
+                self.flush(out);
+            }
+            Task::AnswerControlledShutdown { ticket, broker } => {
+                let answer = self.controlled_shutdown_answer(broker);
+                out.push(Effect::Answer { ticket, answer });
+            }
+            Task::AnswerElections {
+                ticket,
+                strategy,
+                electable,
+                results,
+            } => {
+                let answer = self.elections_answer(strategy, electable, results);
+                out.push(Effect::Answer { ticket, answer });
+            }
+            Task::ElectPreferred(asked) => self.elect_preferred(&asked),
+            Task::ReassignByZnode(asked) => self.reassign_by_znode(asked),
+            Task::ResumeReassignmentsBut(others) => {
+                self.resume_reassignments(|partition, _| !others.contains(partition));
+            }
+            Task::ResumeReassignmentsTo(brokers) => self.resume_reassignments(|_, assignment| {
+                assignment.target().iter().any(|id| brokers.contains(id))
+            }),
+            Task::Reassign {
+                partition,
+                assignment,
+            } => self.reassign(partition, assignment, out),
+            Task::AdvanceReassignment(partition) => self.advance_reassignment(partition),
+            Task::CompleteReassignments(partitions) => self.complete_reassignments(partitions),
+            Task::BumpLeaderEpoch(partition) => self.bump_leader_epoch(partition, out),
+            Task::RereadToBumpLeaderEpoch(partition) => {
+                let ops = vec![StoreOp::GetState(partition.clone())];
+                self.ask(ops, Waiting::RereadToBumpLeaderEpoch(partition), out);
+            }
+            Task::ConcludeReassignment(partition) => self.conclude_reassignment(partition),
+            Task::DropRemovedReplicas { partition, before } => {
+                self.drop_removed_replicas(partition, before);
+            }
+            Task::StoreReassigned { partition, target } => {
+                self.store_reassigned(partition, target, out);
+            }
+            Task::AnswerReassignments { ticket, results } => {
+                let answer = self.reassignments_answer(results);
+                out.push(Effect::Answer { ticket, answer });
+            }
+            Task::Store { ops, what } => self.ask(ops, Waiting::Log(what), out),
         }
     }
 
-    fn resume(&mut self, waiting: Waiting, replies: Vec<StoreReply>) {
+    fn resume(&mut self, waiting: Waiting, replies: Vec<StoreReply>, out: &mut Vec<Effect>) {
         match waiting {
             Waiting::Initialize { topics, partitions } => {
                 self.on_initialized(topics, partitions, replies);
@@ -391,6 +574,48 @@ impl Core {
                     }
                 }
             }
+            Waiting::AlterPartition {
+                ticket,
+                accepted,
+                answers,
+                named,
+                done,
+            } => self.on_isrs_written(ticket, accepted, answers, (named, done), replies, out),
+            Waiting::ProducerIds(ticket) => {
+                let result = match replies.into_iter().next() {
+                    Some(StoreReply::ProducerIds(first)) => Ok(first),
+                    other => {
+                        error!(target: CONTROLLER, "{self} No block of producer ids: {other:?}");
+                        Err(ErrorCode::UnknownServerError)
+                    }
+                };
+                let answer = Answer::AllocateProducerIds(result);
+                out.push(Effect::Answer { ticket, answer });
+            }
+            Waiting::IsrChanged(partitions) => {
+                let known = self.on_reread(partitions, replies);
+                self.before_others(vec![
+                    Task::UpdateMetadata {
+                        brokers: self.context.broker_ids(),
+                        partitions: known.clone(),
+                    },
+                    Task::CompleteReassignments(known),
+                ]);
+            }
+            Waiting::Reassign {
+                partition,
+                assignment,
+            } => self.on_reassignment_stored(partition, assignment, &replies),
+            Waiting::BumpLeaderEpoch(proposal) => self.on_leader_epoch_bumped(proposal, replies),
+            Waiting::RereadToBumpLeaderEpoch(partition) => {
+                let tasks = self
+                    .on_reread(vec![partition], replies)
+                    .into_iter()
+                    .map(Task::BumpLeaderEpoch)
+                    .collect();
+                self.before_others(tasks);
+            }
+            Waiting::StoreReassigned(partition) => self.on_reassigned_stored(partition, &replies),
         }
     }
 
@@ -436,6 +661,12 @@ impl Core {
         }
         for topic in &snapshot.topics {
             context.add_topic(topic);
+            for (partition, assignment) in &topic.partitions {
+                if assignment.is_being_reassigned() {
+                    let partition = TopicPartition::new(topic.name.clone(), *partition);
+                    context.reassigning.insert(partition);
+                }
+            }
         }
         for (partition, leadership) in snapshot.leadership {
             context.load_leadership(&partition, leadership);
@@ -463,9 +694,22 @@ impl Core {
         });
         self.start_replicas();
         self.start_partitions();
+        self.stop_strays();
         self.push(Task::TriggerOnline(None));
         self.push(Task::Ready);
+        let by_znode = snapshot
+            .reassignments
+            .iter()
+            .map(|(partition, _)| partition.clone())
+            .collect();
+        self.push(Task::ReassignByZnode(snapshot.reassignments));
+        if !seeded(Bug::FailOverForgetsReassignment) {
+            self.push(Task::ResumeReassignmentsBut(by_znode));
+        }
         self.push(Task::ResumeDeletions);
+        if let Some(asked) = snapshot.preferred_elections {
+            self.push(Task::ElectPreferred(asked));
+        }
     }
 
     fn on_brokers_changed(&mut self, registered: Vec<LiveBroker>) {
@@ -478,6 +722,7 @@ impl Core {
         for broker in registered.values() {
             match self.context.brokers.get(&broker.info.id) {
                 None => new.push(broker.clone()),
+                Some(_) if seeded(Bug::OverlooksBouncedBroker) => {}
                 Some(known) if broker.epoch > known.epoch => bounced.push(broker.clone()),
                 Some(_) => {}
             }
@@ -534,7 +779,10 @@ impl Core {
             .into_iter()
             .filter(|id| !started.contains(id))
             .collect();
-        let replicas = self.context.replicas_on(started);
+        let mut replicas = self.context.replicas_on(started);
+        if seeded(Bug::NewBrokerIsNotTold) {
+            replicas.clear();
+        }
         let to_resume: BTreeSet<TopicName> = replicas
             .iter()
             .map(|replica| &replica.partition.topic)
@@ -556,8 +804,9 @@ impl Core {
                 target: ReplicaState::Online,
             },
             Task::TriggerOnline(None),
+            Task::ResumeReassignmentsTo(started.to_vec()),
         ];
-        if !to_resume.is_empty() {
+        if !to_resume.is_empty() && !seeded(Bug::DeletionStaysHalted) {
             tasks.push(Task::ResumeDeletionOf(to_resume));
         }
         self.before_others(tasks);
@@ -571,7 +820,7 @@ impl Core {
         );
         for broker in dead {
             self.context.offline_dirs.remove(broker);
-            if self.context.shutting_down.remove(broker) {
+            if !seeded(Bug::ShuttingDownForEver) && self.context.shutting_down.remove(broker) {
                 info!(
                     target: CONTROLLER,
                     "{self} Removed {broker} from list of shutting down brokers."

@@ -6,6 +6,7 @@
 
 use crate::types::{BrokerId, TopicPartition};
 
+use super::bug::{Bug, seeded};
 use super::event::Proposal;
 use super::state::{ControllerContext, LeaderAndIsr};
 
@@ -16,6 +17,27 @@ pub enum ElectionStrategy {
     Offline { force_unclean: bool },
     /// The first assigned replica, when it is live and in the ISR.
     Preferred,
+    /// The first target replica of a reassignment that is live and in the ISR.
+    Reassign,
+    /// The leader is about to stop: the first replica of the ISR that is not; none that is stays in
+    /// the ISR.
+    ControlledShutdown,
+}
+
+impl std::fmt::Display for ElectionStrategy {
+    /// Kafka's name; tools print it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Offline { force_unclean } => {
+                write!(f, "OfflinePartitionLeaderElectionStrategy({force_unclean})")
+            }
+            Self::Preferred => f.write_str("PreferredReplicaPartitionLeaderElectionStrategy"),
+            Self::Reassign => f.write_str("ReassignPartitionLeaderElectionStrategy"),
+            Self::ControlledShutdown => {
+                f.write_str("ControlledShutdownPartitionLeaderElectionStrategy")
+            }
+        }
+    }
 }
 
 /// The new state of a partition and who is told, or `None` when nobody can lead.
@@ -41,6 +63,28 @@ pub fn elect(
             let state = current.next(preferred, current.isr.clone());
             (state, assignment.to_vec())
         }
+        ElectionStrategy::Reassign => {
+            let target = context.partition(partition)?.assignment.target();
+            let leader = *target.iter().find(|id| {
+                context.is_replica_online(**id, partition) && current.isr.contains(id)
+            })?;
+            (current.next(leader, current.isr.clone()), target)
+        }
+        ElectionStrategy::ControlledShutdown => {
+            let reachable: Vec<BrokerId> = assignment
+                .iter()
+                .copied()
+                .filter(|id| {
+                    context.brokers.contains_key(id) && !context.is_in_offline_dir(*id, partition)
+                })
+                .collect();
+            let stays = |id: &BrokerId| !context.shutting_down.contains(id);
+            let leader = *reachable
+                .iter()
+                .find(|id| current.isr.contains(id) && stays(id))?;
+            let isr = current.isr.iter().copied().filter(stays).collect();
+            (current.next(leader, isr), reachable)
+        }
     };
     Some(Proposal {
         partition: partition.clone(),
@@ -51,7 +95,8 @@ pub fn elect(
 
 /// `live` is in assignment order.
 fn offline(current: &LeaderAndIsr, live: &[BrokerId], unclean: bool) -> Option<LeaderAndIsr> {
-    if let Some(leader) = live.iter().find(|id| current.isr.contains(id)) {
+    let eligible = |id: &&BrokerId| current.isr.contains(id) || seeded(Bug::ElectsOutsideIsr);
+    if let Some(leader) = live.iter().find(eligible) {
         let isr = current
             .isr
             .iter()

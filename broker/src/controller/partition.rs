@@ -14,6 +14,7 @@ use tracing::{debug, error, info, trace};
 use crate::types::{TopicName, TopicPartition};
 use crate::zk;
 
+use super::bug::{Bug, seeded};
 use super::core::{Core, OFFLINE, Task, Waiting, join};
 use super::election::{ElectionStrategy, elect, needs_unclean};
 use super::event::{Effect, Proposal, StoreOp, StoreReply};
@@ -179,6 +180,7 @@ impl Core {
         partitions: Vec<(TopicPartition, Leadership)>,
         replies: Vec<StoreReply>,
     ) {
+        let mut reassigning = Vec::new();
         for ((partition, leadership), reply) in
             partitions.into_iter().zip(replies.into_iter().skip(topics))
         {
@@ -206,7 +208,12 @@ impl Core {
                 .put_partition_state(&partition, PartitionState::Online);
             self.batch
                 .add_leader_and_isr(&self.context, &isr, &partition, true);
+            if self.context.reassigning.contains(&partition) {
+                reassigning.push(partition);
+            }
         }
+        // The first ISR may be all that is wanted.
+        self.push(Task::CompleteReassignments(reassigning));
     }
 
     pub(super) fn elect(
@@ -269,7 +276,7 @@ impl Core {
                 Some(proposal) => proposals.push(proposal),
                 None => error!(
                     target: STATE_CHANGE,
-                    "{} failed to change state for partition {partition} from {} to {}: Failed to elect leader for partition {partition} under strategy {strategy:?}",
+                    "{} failed to change state for partition {partition} from {} to {}: Failed to elect leader for partition {partition} under strategy {strategy}",
                     self.sender,
                     self.context.partition_state(&partition),
                     PartitionState::Online
@@ -284,9 +291,12 @@ impl Core {
         self.ask(ops, waiting, out);
     }
 
-    pub(super) fn set_states(&self, proposals: &[Proposal]) -> Vec<StoreOp> {
+    pub(super) fn set_states<'a>(
+        &self,
+        proposals: impl IntoIterator<Item = &'a Proposal>,
+    ) -> Vec<StoreOp> {
         proposals
-            .iter()
+            .into_iter()
             .map(|proposal| StoreOp::SetState {
                 partition: proposal.partition.clone(),
                 leadership: Leadership {
@@ -348,6 +358,12 @@ impl Core {
         let mut refused = Vec::new();
         for (proposal, reply) in proposals.into_iter().zip(replies) {
             let partition = proposal.partition;
+            let reply = match reply {
+                StoreReply::Failed(_) if seeded(Bug::BelievesRefusedWrite) => StoreReply::Written {
+                    partition_epoch: proposal.state.partition_epoch + 1,
+                },
+                reply => reply,
+            };
             match reply {
                 StoreReply::Written { partition_epoch } => {
                     let mut state = proposal.state;
@@ -359,6 +375,7 @@ impl Core {
                         self.context.partition_state(&partition),
                         PartitionState::Online
                     );
+                    let leader = state.leader;
                     let leadership = Leadership {
                         state,
                         controller_epoch: self.context.epoch,
@@ -373,6 +390,9 @@ impl Core {
                         false,
                     );
                     self.elected += 1;
+                    if let Some(elections) = &mut self.elections {
+                        elections.insert(partition, leader);
+                    }
                 }
                 StoreReply::Failed(zk::Error::BadVersion { .. }) => refused.push(partition),
                 other => error!(
@@ -387,7 +407,7 @@ impl Core {
         if !refused.is_empty() {
             debug!(
                 target: STATE_CHANGE,
-                "{} Retrying leader election with strategy {strategy:?} for partitions {refused:?}",
+                "{} Retrying leader election with strategy {strategy} for partitions {refused:?}",
                 self.sender
             );
             self.before_others(vec![Task::RereadToElect {

@@ -11,9 +11,10 @@ use tracing::{debug, error, info, trace};
 use crate::types::{BrokerId, TopicPartition};
 use crate::zk;
 
+use super::bug::{Bug, seeded};
 use super::core::{Core, Task, Waiting};
 use super::event::{Effect, Proposal, StoreReply};
-use super::state::{Leadership, NO_LEADER, PartitionAndReplica, ReplicaState};
+use super::state::{Leadership, NO_LEADER, PartitionAndReplica, PartitionState, ReplicaState};
 
 const STATE_CHANGE: &str = "state.change.logger";
 
@@ -192,12 +193,12 @@ impl Core {
                 continue;
             }
             let state = &known.state;
-            let leader = if state.leader == broker {
+            let leader = if state.leader == broker && !seeded(Bug::DeadLeaderStays) {
                 NO_LEADER
             } else {
                 state.leader
             };
-            let isr = if state.isr.len() == 1 {
+            let isr = if state.isr.len() == 1 && !seeded(Bug::LastMemberLeavesIsr) {
                 state.isr.clone()
             } else {
                 state
@@ -274,6 +275,13 @@ impl Core {
             leadership.state,
             ReplicaState::Offline
         );
+        if leadership.state.leader == NO_LEADER
+            && self.context.partition_state(&partition) == PartitionState::Online
+        {
+            // So that it is elected again when somebody who can lead is back.
+            self.context
+                .put_partition_state(&partition, PartitionState::Offline);
+        }
         self.context.put_leadership(&partition, leadership);
         if !self.context.is_queued_for_deletion(&partition.topic) {
             let others: Vec<BrokerId> = self

@@ -14,26 +14,30 @@
 //!
 //! Source: `KafkaController.scala`, `ControllerEventManager.scala`.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::types::{BrokerId, TopicName};
-use crate::zk::{self, BoxFuture, SessionState, Store, Watch};
+use crate::error::ErrorCode;
+use crate::types::{BrokerId, ProducerId, TopicName, TopicPartition};
+use crate::zk::{self, BoxFuture, SessionState, Store, Watch, paths};
 
-use super::channel::{Channels, LocalBroker};
+use super::channel::{ChannelSettings, Channels, LocalBroker};
 use super::core::{CONTROLLER, Core, Settings};
-use super::event::{Effect, Event};
+use super::event::{
+    Answer, ByPartition, Effect, Event, IsrAnswers, IsrChange, Question, Ticket, TopicRef,
+};
+use super::state::ReplicaAssignment;
 use super::store::{ControllerStore, Lost, Term};
 
 /// Nobody is controller, as far as we know.
@@ -49,6 +53,7 @@ pub type Register = Arc<dyn Fn() -> BoxFuture<'static, Result<(), zk::Error>> + 
 /// What a controller needs.
 pub struct ControllerParts {
     pub settings: Settings,
+    pub channel: ChannelSettings,
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub local: Arc<dyn LocalBroker>,
@@ -100,6 +105,10 @@ struct Shared {
 enum Command {
     UncleanDefault(bool),
     UncleanTopic(TopicName),
+    Ask {
+        question: Question,
+        reply: oneshot::Sender<Answer>,
+    },
 }
 
 impl Controller {
@@ -162,6 +171,109 @@ impl Controller {
         let _ = self.commands.send(Command::UncleanTopic(topic));
     }
 
+    /// Puts a question to the active controller, if it is this one. NOT_CONTROLLER also when the
+    /// term ends before the answer: what was asked may have been done all the same.
+    async fn ask(&self, question: Question) -> Result<Answer, ErrorCode> {
+        if !self.is_active() {
+            return Err(ErrorCode::NotController);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(Command::Ask { question, reply })
+            .map_err(|_| ErrorCode::NotController)?;
+        answer.await.map_err(|_| ErrorCode::NotController)
+    }
+
+    /// A broker is about to stop; the partitions it leads all the same. `broker_epoch` −1 is not
+    /// checked.
+    pub async fn controlled_shutdown(
+        &self,
+        broker: BrokerId,
+        broker_epoch: i64,
+    ) -> Result<Vec<TopicPartition>, ErrorCode> {
+        let question = Question::ControlledShutdown {
+            broker,
+            broker_epoch,
+        };
+        match self.ask(question).await? {
+            Answer::ControlledShutdown(result) => result,
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// ISRs that the leader `broker` wants.
+    pub async fn alter_partition(
+        &self,
+        broker: BrokerId,
+        broker_epoch: i64,
+        topics: Vec<(TopicRef, Vec<IsrChange>)>,
+    ) -> Result<IsrAnswers, ErrorCode> {
+        let question = Question::AlterPartition {
+            broker,
+            broker_epoch,
+            topics,
+        };
+        match self.ask(question).await? {
+            Answer::AlterPartition(result) => result,
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The first of the next [`super::event::PRODUCER_ID_BLOCK_SIZE`] producer ids, for `broker`.
+    pub async fn allocate_producer_ids(
+        &self,
+        broker: BrokerId,
+        broker_epoch: i64,
+    ) -> Result<ProducerId, ErrorCode> {
+        let question = Question::AllocateProducerIds {
+            broker,
+            broker_epoch,
+        };
+        match self.ask(question).await? {
+            Answer::AllocateProducerIds(result) => result,
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Elects the preferred leaders of these partitions, or any live replica (`unclean`) of those
+    /// without a live leader.
+    pub async fn elect_leaders(
+        &self,
+        unclean: bool,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<ByPartition<BrokerId>, ErrorCode> {
+        let question = Question::ElectLeaders {
+            unclean,
+            partitions,
+        };
+        match self.ask(question).await? {
+            Answer::ElectLeaders(results) => Ok(results),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Begins, replaces or (`None`) cancels reassignments.
+    pub async fn reassign(
+        &self,
+        partitions: Vec<(TopicPartition, Option<Vec<BrokerId>>)>,
+    ) -> Result<ByPartition<()>, ErrorCode> {
+        match self.ask(Question::Reassign(partitions)).await? {
+            Answer::Reassign(results) => Ok(results),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reassignments that go on, of these partitions or of all.
+    pub async fn list_reassignments(
+        &self,
+        partitions: Option<Vec<TopicPartition>>,
+    ) -> Result<Vec<(TopicPartition, ReplicaAssignment)>, ErrorCode> {
+        match self.ask(Question::ListReassignments(partitions)).await? {
+            Answer::ListReassignments(found) => Ok(found),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Resigns and ends the loop. `/controller` goes with the session, as in Kafka.
     pub async fn shutdown(&self) {
         self.stop.send_replace(true);
@@ -172,6 +284,12 @@ impl Controller {
             error!(target: CONTROLLER, "[Controller id={}] The event loop failed: {failure}", self.shared.id);
         }
     }
+}
+
+/// The core answers a question in its own shape; anything else is a mistake of ours.
+fn unexpected(answer: &Answer) -> ErrorCode {
+    error!(target: CONTROLLER, "The controller's answer is to another question: {answer:?}");
+    ErrorCode::UnknownServerError
 }
 
 /// This broker, standing by or leading.
@@ -304,7 +422,15 @@ impl Candidate {
             core: Core::new(self.parts.settings.clone()),
             store: &self.store,
             term,
-            channels: Channels::new(self.shared.id, Arc::clone(&self.parts.local), answers),
+            channels: Channels::new(
+                self.parts.channel.clone(),
+                Arc::clone(&self.parts.local),
+                answers,
+            ),
+            asked: HashMap::new(),
+            next_ticket: 0,
+            seen_reassignments: None,
+            seen_preferred_elections: None,
             signals,
             watched_brokers: HashSet::new(),
             watched_topics: HashSet::new(),
@@ -363,6 +489,9 @@ enum Watched {
     Topic(TopicName),
     Deletions,
     LogDirEvents,
+    IsrChanges,
+    Reassignments,
+    PreferredElections,
 }
 
 /// The active controller at work.
@@ -371,6 +500,12 @@ struct Office<'a> {
     store: &'a ControllerStore,
     term: Term,
     channels: Channels,
+    /// Who waits for an answer; who still does at the end of the term learns that it is over.
+    asked: HashMap<Ticket, oneshot::Sender<Answer>>,
+    next_ticket: Ticket,
+    /// czxid of the node that was last worked off: it is looked at once, when it is created.
+    seen_reassignments: Option<i64>,
+    seen_preferred_elections: Option<i64>,
     signals: mpsc::UnboundedSender<Watched>,
     watched_brokers: HashSet<BrokerId>,
     watched_topics: HashSet<TopicName>,
@@ -429,6 +564,8 @@ impl Office<'_> {
         self.reread_controller().await?;
         let (_, watch) = self.store.log_dir_events().await?;
         self.watch(watch, Watched::LogDirEvents);
+        let (_, watch) = self.store.isr_changes().await?;
+        self.watch(watch, Watched::IsrChanges);
         info!(target: CONTROLLER, "{} Deleting log dir event notifications", self.core);
         info!(target: CONTROLLER, "{} Deleting isr change notifications", self.core);
         self.store.delete_notifications(self.term).await?;
@@ -437,6 +574,13 @@ impl Office<'_> {
         self.watch(loaded.brokers_watch, Watched::Brokers);
         self.watch(loaded.topics_watch, Watched::Topics);
         self.watch(loaded.deletions_watch, Watched::Deletions);
+        self.seen_reassignments = loaded.reassignments.created;
+        self.watch(loaded.reassignments.watch, Watched::Reassignments);
+        self.seen_preferred_elections = loaded.preferred_elections.created;
+        self.watch(
+            loaded.preferred_elections.watch,
+            Watched::PreferredElections,
+        );
         for (broker, watch) in loaded.broker_watches {
             self.watched_brokers.insert(broker);
             self.watch(watch, Watched::Broker(broker));
@@ -475,10 +619,16 @@ impl Office<'_> {
                 match effect {
                     Effect::Store(ops) => asked = Some(ops),
                     Effect::Send { broker, request } => self.channels.send(broker, request),
-                    Effect::AddBroker(broker) => self.channels.add(broker.info.id),
+                    Effect::AddBroker(broker) => self.channels.add(&broker),
                     Effect::RemoveBroker(broker) => self.channels.remove(broker),
                     Effect::ForgetTopic(topic) => {
                         self.watched_topics.remove(&topic);
+                    }
+                    Effect::Answer { ticket, answer } => {
+                        if let Some(reply) = self.asked.remove(&ticket) {
+                            // Who asked may have given up.
+                            let _ = reply.send(answer);
+                        }
                     }
                 }
             }
@@ -510,6 +660,12 @@ impl Office<'_> {
             }
             Command::UncleanTopic(topic) => {
                 self.drive(Event::UncleanElectionEnabled(Some(topic))).await
+            }
+            Command::Ask { question, reply } => {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.asked.insert(ticket, reply);
+                self.drive(Event::Asked { ticket, question }).await
             }
         }
     }
@@ -594,6 +750,41 @@ impl Office<'_> {
                     return Ok(());
                 }
                 self.drive(Event::LogDirFailure(brokers)).await
+            }
+            Watched::IsrChanges => {
+                let (names, watch) = self.store.isr_changes().await?;
+                self.watch(watch, Watched::IsrChanges);
+                if names.is_empty() {
+                    return Ok(());
+                }
+                let partitions = self.store.read_isr_changes(&names).await?;
+                if !partitions.is_empty() {
+                    self.drive(Event::IsrChanged(partitions)).await?;
+                }
+                self.store.delete_isr_changes(self.term, &names).await
+            }
+            Watched::Reassignments => {
+                let found = self.store.watch_node(paths::REASSIGN_PARTITIONS).await?;
+                self.watch(found.watch, Watched::Reassignments);
+                if found.created.is_none() || found.created == self.seen_reassignments {
+                    return Ok(());
+                }
+                self.seen_reassignments = found.created;
+                let asked = self.store.reassignments().await?;
+                self.drive(Event::ReassignmentsRequested(asked)).await
+            }
+            Watched::PreferredElections => {
+                let path = paths::PREFERRED_REPLICA_ELECTION;
+                let found = self.store.watch_node(path).await?;
+                self.watch(found.watch, Watched::PreferredElections);
+                if found.created.is_none() || found.created == self.seen_preferred_elections {
+                    return Ok(());
+                }
+                self.seen_preferred_elections = found.created;
+                match self.store.preferred_elections().await? {
+                    Some(asked) => self.drive(Event::PreferredElectionsRequested(asked)).await,
+                    None => Ok(()),
+                }
             }
         }
     }

@@ -23,6 +23,8 @@ use std::sync::Arc;
 use crate::cluster::image::BrokerImage;
 use crate::types::{BrokerId, LeaderEpoch, TopicName, TopicPartition, Uuid};
 
+use super::bug::{Bug, seeded};
+
 /// The leader of a partition that has none.
 pub const NO_LEADER: BrokerId = -1;
 /// The "leader" by which UpdateMetadata says that a partition is being deleted.
@@ -133,7 +135,7 @@ impl LeaderAndIsr {
     pub fn next(&self, leader: BrokerId, isr: Vec<BrokerId>) -> Self {
         Self {
             leader,
-            leader_epoch: self.leader_epoch + 1,
+            leader_epoch: self.leader_epoch + i32::from(!seeded(Bug::LeaderEpochStands)),
             isr,
             recovering: self.recovering,
             partition_epoch: self.partition_epoch,
@@ -186,6 +188,51 @@ impl ReplicaAssignment {
     pub fn is_being_reassigned(&self) -> bool {
         !self.adding.is_empty() || !self.removing.is_empty()
     }
+
+    /// Where a reassignment leads: the replicas but for those that are removed.
+    pub fn target(&self) -> Vec<BrokerId> {
+        without(&self.replicas, &self.removing)
+    }
+
+    /// Where it came from: the replicas but for those that are added.
+    pub fn origin(&self) -> Vec<BrokerId> {
+        without(&self.replicas, &self.adding)
+    }
+
+    /// This assignment on its way to `target`, whatever way it was on before.
+    pub fn reassign_to(&self, target: &[BrokerId]) -> Self {
+        let origin = self.origin();
+        let mut replicas = target.to_vec();
+        replicas.extend(without(&origin, target));
+        Self {
+            adding: without(target, &origin),
+            removing: without(&origin, target),
+            replicas,
+        }
+    }
+}
+
+impl fmt::Display for ReplicaAssignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |ids: &[BrokerId]| {
+            let ids: Vec<String> = ids.iter().map(BrokerId::to_string).collect();
+            ids.join(",")
+        };
+        write!(
+            f,
+            "ReplicaAssignment(replicas={}, addingReplicas={}, removingReplicas={})",
+            list(&self.replicas),
+            list(&self.adding),
+            list(&self.removing)
+        )
+    }
+}
+
+fn without(all: &[BrokerId], gone: &[BrokerId]) -> Vec<BrokerId> {
+    all.iter()
+        .copied()
+        .filter(|id| !gone.contains(id))
+        .collect()
 }
 
 /// One replica of one partition.
@@ -258,6 +305,8 @@ pub struct ControllerContext {
     pub topics_to_be_deleted: BTreeSet<TopicName>,
     pub topics_with_deletion_started: BTreeSet<TopicName>,
     pub topics_ineligible_for_deletion: BTreeSet<TopicName>,
+    /// Partitions whose reassignment was begun and is not complete.
+    pub reassigning: BTreeSet<TopicPartition>,
 }
 
 impl ControllerContext {
@@ -316,6 +365,8 @@ impl ControllerContext {
         self.topics_to_be_deleted.remove(topic);
         self.topics_with_deletion_started.remove(topic);
         self.topics_ineligible_for_deletion.remove(topic);
+        self.reassigning
+            .retain(|partition| *partition.topic != *topic);
         if let Some(TopicEntry { id: Some(id), .. }) = self.topics.remove(topic) {
             self.topic_names.remove(&id);
         }
@@ -338,6 +389,27 @@ impl ControllerContext {
                 None => entry.replica_states.push((replica.replica, state)),
             }
         }
+    }
+
+    /// States of replicas that are no longer assigned are kept until those replicas are gone.
+    pub fn put_assignment(&mut self, partition: &TopicPartition, assignment: ReplicaAssignment) {
+        if let Some(entry) = self.partition_mut(partition) {
+            entry.assignment = assignment;
+        }
+    }
+
+    /// The topic with all its partitions, as its znode is to hold it.
+    pub fn topic_assignment(&self, topic: &TopicName) -> Option<TopicAssignment> {
+        let entry = self.topics.get(topic)?;
+        Some(TopicAssignment {
+            name: topic.clone(),
+            id: entry.id,
+            partitions: entry
+                .partitions
+                .iter()
+                .map(|(partition, entry)| (*partition, entry.assignment.clone()))
+                .collect(),
+        })
     }
 
     /// A replica that is gone leaves the assignment too.

@@ -7,20 +7,20 @@
 //!
 //! Source: `KafkaZkClient.scala`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::types::{BrokerId, Millis, TopicName, TopicPartition, random_uuid};
-use crate::zk::data::{self, ControllerRegistration, Feature};
+use crate::zk::data::{self, ControllerRegistration, Feature, ProducerIdBlock};
 use crate::zk::{
     self, BoxFuture, CreateMode, MultiError, Op, OpResult, Stat, Store, Watch, configs, paths,
 };
 
 use super::core::CONTROLLER;
-use super::event::{Snapshot, StoreOp, StoreReply};
+use super::event::{PRODUCER_ID_BLOCK_SIZE, Snapshot, StoreOp, StoreReply};
 use super::state::{Leadership, LiveBroker, TopicAssignment};
 use super::window::in_window;
 use super::znode;
@@ -71,6 +71,15 @@ pub(super) struct Loaded {
     pub topics_watch: Watch,
     pub topic_watches: Vec<(TopicName, Watch)>,
     pub deletions_watch: Watch,
+    pub reassignments: FoundNode,
+    pub preferred_elections: FoundNode,
+}
+
+/// A node that tools create to ask for something: when it was created (czxid), if it is there, and
+/// a watch on it either way.
+pub(super) struct FoundNode {
+    pub created: Option<i64>,
+    pub watch: Watch,
 }
 
 /// The topics in the store, and the content of those that were asked for.
@@ -256,6 +265,82 @@ impl ControllerStore {
         Ok(brokers)
     }
 
+    pub(super) async fn isr_changes(&self) -> Result<(Vec<String>, Watch), Lost> {
+        Ok(self.store.children_and_watch(paths::ISR_CHANGES).await?)
+    }
+
+    /// The partitions named by these notifications.
+    pub(super) async fn read_isr_changes(
+        &self,
+        names: &[String],
+    ) -> Result<Vec<TopicPartition>, Lost> {
+        let reads = names
+            .iter()
+            .map(|name| self.get_owned(format!("{}/{name}", paths::ISR_CHANGES)))
+            .collect();
+        let mut partitions = BTreeSet::new();
+        for read in in_window(reads).await {
+            let Some((data, _)) = read? else { continue };
+            match data::decode_partitions(&data) {
+                Ok(named) => partitions.extend(named),
+                Err(error) => warn!(
+                    target: CONTROLLER,
+                    "[Controller id={}] A notification below {} is not readable, ignoring it: {error}",
+                    self.id,
+                    paths::ISR_CHANGES
+                ),
+            }
+        }
+        Ok(partitions.into_iter().collect())
+    }
+
+    pub(super) async fn delete_isr_changes(
+        &self,
+        term: Term,
+        names: &[String],
+    ) -> Result<(), Lost> {
+        self.delete_children(term, paths::ISR_CHANGES, names).await
+    }
+
+    pub(super) async fn watch_node(&self, path: &str) -> Result<FoundNode, Lost> {
+        let (stat, watch) = self.store.exists_and_watch(path).await?;
+        Ok(FoundNode {
+            created: stat.map(|stat| stat.czxid),
+            watch,
+        })
+    }
+
+    /// What `/admin/reassign_partitions` asks for; nothing when it is absent or not readable.
+    pub(super) async fn reassignments(&self) -> Result<Vec<(TopicPartition, Vec<BrokerId>)>, Lost> {
+        let Some((data, _)) = self.get(paths::REASSIGN_PARTITIONS).await? else {
+            return Ok(Vec::new());
+        };
+        Ok(data::decode_reassignments(&data).unwrap_or_else(|error| {
+            warn!(
+                target: CONTROLLER,
+                "[Controller id={}] Ignoring partition reassignment due to invalid json: {error}",
+                self.id
+            );
+            Vec::new()
+        }))
+    }
+
+    /// What `/admin/preferred_replica_election` asks for, `None` when it is absent.
+    pub(super) async fn preferred_elections(&self) -> Result<Option<Vec<TopicPartition>>, Lost> {
+        let found = self.get(paths::PREFERRED_REPLICA_ELECTION).await?;
+        Ok(found.map(|(data, _)| {
+            data::decode_partitions(&data).unwrap_or_else(|error| {
+                warn!(
+                    target: CONTROLLER,
+                    "[Controller id={}] {} is not readable, nobody is elected: {error}",
+                    self.id,
+                    paths::PREFERRED_REPLICA_ELECTION
+                );
+                Vec::new()
+            })
+        }))
+    }
+
     async fn delete_children(
         &self,
         term: Term,
@@ -315,13 +400,19 @@ impl ControllerStore {
             }
         }
         let (deletions, deletions_watch) = self.deletions().await?;
+        let reassignments = self.watch_node(paths::REASSIGN_PARTITIONS).await?;
+        let preferred = self.watch_node(paths::PREFERRED_REPLICA_ELECTION).await?;
         Ok(Loaded {
             snapshot: Snapshot {
                 brokers,
                 topics: topics.read,
                 leadership,
                 deletions,
+                reassignments: self.reassignments().await?,
+                preferred_elections: self.preferred_elections().await?,
             },
+            reassignments,
+            preferred_elections: preferred,
             brokers_watch,
             broker_watches,
             topics_watch: topics.watch,
@@ -529,6 +620,119 @@ impl ControllerStore {
                         .await?,
                 ))
             }),
+            StoreOp::ForgetReassignments(partitions) => {
+                Box::pin(async move { self.forget_reassignments(term, &partitions).await })
+            }
+            StoreOp::DeletePreferredElections => Box::pin(async move {
+                let path = paths::PREFERRED_REPLICA_ELECTION.to_owned();
+                Ok(done_or_gone(self.write(term, delete(path)).await?))
+            }),
+            StoreOp::ClaimProducerIds(broker) => Box::pin(self.claim_producer_ids(broker)),
+        }
+    }
+
+    async fn forget_reassignments(
+        &self,
+        term: Term,
+        gone: &[(TopicPartition, Option<Vec<BrokerId>>)],
+    ) -> Result<StoreReply, Lost> {
+        let path = paths::REASSIGN_PARTITIONS;
+        let Some((data, _)) = self.get(path).await? else {
+            return Ok(StoreReply::Done);
+        };
+        // Not readable: whoever wrote it may correct it.
+        let Ok(asked) = data::decode_reassignments(&data) else {
+            return Ok(StoreReply::Done);
+        };
+        let before = asked.len();
+        let kept: Vec<_> = asked
+            .into_iter()
+            .filter(|(partition, replicas)| {
+                !gone.iter().any(|(gone, those)| {
+                    gone == partition && those.as_ref().is_none_or(|those| those == replicas)
+                })
+            })
+            .collect();
+        if kept.is_empty() {
+            info!(
+                target: CONTROLLER,
+                "[Controller id={}] No more partitions need to be reassigned. Deleting zk path {path}",
+                self.id
+            );
+            return Ok(done_or_gone(
+                self.write(term, delete(path.to_owned())).await?,
+            ));
+        }
+        if kept.len() == before {
+            return Ok(StoreReply::Done);
+        }
+        let kept = kept
+            .iter()
+            .map(|(partition, replicas)| (partition, replicas.as_slice()));
+        let set = Op::Set {
+            path: path.to_owned(),
+            data: data::encode_reassignments(kept),
+            version: None,
+        };
+        Ok(done_or_gone(self.write(term, set).await?))
+    }
+
+    /// A block is given once `/latest_producer_id_block` says so, written against the version that
+    /// was read. The check of our term is not part of that, as in Kafka: the version fences enough.
+    async fn claim_producer_ids(&self, broker: BrokerId) -> Result<StoreReply, Lost> {
+        let path = paths::PRODUCER_ID_BLOCK;
+        let unusable = |reason: String| {
+            Ok(StoreReply::Failed(zk::Error::Unknown {
+                reason: format!(
+                    "{path}: {reason}; no producer id can be given until it is repaired"
+                ),
+            }))
+        };
+        loop {
+            let found = self.get(path).await?;
+            let (data, version) = match found {
+                Some((data, stat)) => (data, Some(stat.version)),
+                None => (Bytes::new(), None),
+            };
+            let last = match ProducerIdBlock::decode(&data) {
+                Ok(block) => block.map_or(-1, |block| block.last),
+                Err(error) => return unusable(error.to_string()),
+            };
+            let (Some(first), Some(next_last)) = (
+                last.checked_add(1),
+                last.checked_add(PRODUCER_ID_BLOCK_SIZE),
+            ) else {
+                return unusable(format!(
+                    "the ids after {last} would pass the largest there is"
+                ));
+            };
+            let block = ProducerIdBlock {
+                broker,
+                first,
+                last: next_last,
+            };
+            let written = match version {
+                Some(version) => {
+                    let set = self.store.set(path, block.encode(), Some(version));
+                    set.await.map(drop)
+                }
+                None => {
+                    let create = self
+                        .store
+                        .create(path, block.encode(), CreateMode::Persistent);
+                    create.await.map(drop)
+                }
+            };
+            match written {
+                Ok(()) => return Ok(StoreReply::ProducerIds(first)),
+                // Another was faster, or the answer to our own write was lost: read again.
+                Err(
+                    zk::Error::BadVersion { .. }
+                    | zk::Error::NodeExists { .. }
+                    | zk::Error::NoNode { .. },
+                ) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

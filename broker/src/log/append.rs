@@ -134,9 +134,17 @@ impl Log {
         })
     }
 
-    /// Appends batches of the leader unchanged: offsets and epochs are kept. A partial batch at
-    /// the end is left out; a batch that breaks the order or its CRC refuses all.
-    pub fn append_as_follower(&self, records: &[u8]) -> Result<AppendInfo, Error> {
+    /// Appends batches of the leader of `leader_epoch` unchanged: offsets and epochs are kept. A
+    /// partial batch at the end is left out; a batch that breaks the order or its CRC refuses all.
+    ///
+    /// A batch of a later epoch, and what follows it, is left out, and refused with
+    /// UNKNOWN_LEADER_EPOCH when it is the first: it was read from a log that has been cut meanwhile,
+    /// so nothing says that it continues ours.
+    pub fn append_as_follower(
+        &self,
+        records: &[u8],
+        leader_epoch: LeaderEpoch,
+    ) -> Result<AppendInfo, Error> {
         self.home.check_online()?;
         self.flush_topic_id()?;
         let config = self.config.load();
@@ -159,14 +167,36 @@ impl Log {
                     self.topic_partition, batch.base_offset
                 )));
             }
-            if batch.last_offset <= previous {
+            // Of a peer anything may come; the end below must not overflow.
+            if batch.base_offset < 0
+                || batch.last_offset < batch.base_offset
+                || batch.last_offset == Offset::MAX
+            {
+                return Err(corrupt(format!(
+                    "{}: a batch of offsets {} to {}",
+                    self.topic_partition, batch.base_offset, batch.last_offset
+                )));
+            }
+            if batch.base_offset <= previous {
                 return Err(Error::Refused {
                     code: ErrorCode::UnknownServerError,
                     message: format!(
                         "Out of order offsets found in append to {}: {} after {previous}",
-                        self.topic_partition, batch.last_offset
+                        self.topic_partition, batch.base_offset
                     ),
                 });
+            }
+            if batch.leader_epoch > leader_epoch {
+                if batches.is_empty() {
+                    return Err(Error::Refused {
+                        code: ErrorCode::UnknownLeaderEpoch,
+                        message: format!(
+                            "{}: a batch of leader epoch {} at offset {}, from the leader of epoch {leader_epoch}",
+                            self.topic_partition, batch.leader_epoch, batch.base_offset
+                        ),
+                    });
+                }
+                break;
             }
             previous = batch.last_offset;
             if batch.max_timestamp > largest.timestamp {
@@ -195,6 +225,7 @@ impl Log {
             return Err(Error::UnexpectedOffset {
                 partition: self.topic_partition.clone(),
                 first_offset,
+                last_offset,
                 next_offset,
             });
         }

@@ -19,13 +19,13 @@ const UNDEFINED: EpochEndOffset = EpochEndOffset {
 
 /// Epoch and start offset, ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct LeaderEpochs {
+pub(crate) struct LeaderEpochs {
     entries: Vec<(LeaderEpoch, Offset)>,
 }
 
 impl LeaderEpochs {
     /// Takes what a checkpoint held; entries that break the order (keeps 1) give way to later ones.
-    pub(super) fn from_entries(entries: impl IntoIterator<Item = (LeaderEpoch, Offset)>) -> Self {
+    pub(crate) fn from_entries(entries: impl IntoIterator<Item = (LeaderEpoch, Offset)>) -> Self {
         let mut epochs = Self::default();
         for (epoch, start) in entries {
             epochs.assign(epoch, start);
@@ -33,13 +33,13 @@ impl LeaderEpochs {
         epochs
     }
 
-    pub(super) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
+    pub(crate) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
         &self.entries
     }
 
     /// Notes that `epoch` starts at `start`; returns whether anything changed. Entries that
     /// contradict it (same or later epoch, or same or later start) go.
-    pub(super) fn assign(&mut self, epoch: LeaderEpoch, start: Offset) -> bool {
+    pub(crate) fn assign(&mut self, epoch: LeaderEpoch, start: Offset) -> bool {
         if epoch < 0 || start < 0 {
             return false;
         }
@@ -58,22 +58,22 @@ impl LeaderEpochs {
         true
     }
 
-    pub(super) fn latest(&self) -> Option<LeaderEpoch> {
+    pub(crate) fn latest(&self) -> Option<LeaderEpoch> {
         self.entries.last().map(|&(epoch, _)| epoch)
     }
 
-    pub(super) fn earliest(&self) -> Option<(LeaderEpoch, Offset)> {
+    pub(crate) fn earliest(&self) -> Option<(LeaderEpoch, Offset)> {
         self.entries.first().copied()
     }
 
-    pub(super) fn epoch_for_offset(&self, offset: Offset) -> Option<LeaderEpoch> {
+    pub(crate) fn epoch_for_offset(&self, offset: Offset) -> Option<LeaderEpoch> {
         let after = self.entries.partition_point(|&(_, start)| start <= offset);
         after.checked_sub(1).map(|at| self.entries[at].0)
     }
 
     /// Where `epoch`, or the largest known epoch below it, ends. The latest epoch ends at the log
     /// end offset; an epoch older than all known ones ends where the first known one starts.
-    pub(super) fn end_offset_for(
+    pub(crate) fn end_offset_for(
         &self,
         epoch: LeaderEpoch,
         log_end_offset: Offset,
@@ -99,7 +99,7 @@ impl LeaderEpochs {
     }
 
     /// Forgets epochs that start at or beyond `end`; returns whether there were any.
-    pub(super) fn truncate_from_end(&mut self, end: Offset) -> bool {
+    pub(crate) fn truncate_from_end(&mut self, end: Offset) -> bool {
         let before = self.entries.len();
         self.entries.retain(|&(_, start)| start < end);
         self.entries.len() != before
@@ -107,7 +107,7 @@ impl LeaderEpochs {
 
     /// Forgets epochs that ended at or before `start`; the one that covers `start` begins there
     /// from now on. Returns whether any entry was at or before `start`.
-    pub(super) fn truncate_from_start(&mut self, start: Offset) -> bool {
+    pub(crate) fn truncate_from_start(&mut self, start: Offset) -> bool {
         let covered = self.entries.partition_point(|&(_, from)| from <= start);
         let Some(last) = covered.checked_sub(1) else {
             return false;
@@ -118,7 +118,7 @@ impl LeaderEpochs {
         changed
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.entries.clear();
     }
 }

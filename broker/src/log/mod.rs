@@ -41,7 +41,7 @@ mod checkpoint;
 pub mod dir;
 pub mod fs;
 mod index_file;
-mod leader_epochs;
+pub(crate) mod leader_epochs;
 pub mod manager;
 mod offset_index;
 mod producer_state;
@@ -184,6 +184,7 @@ pub enum Error {
     UnexpectedOffset {
         partition: TopicPartition,
         first_offset: Offset,
+        last_offset: Offset,
         next_offset: Offset,
     },
     /// A refusal with its code (sequence and epoch checks, size limits): nothing was written.

@@ -41,7 +41,7 @@ impl Log {
             let now = self.clock.now();
             let reason = format!("log retention time {}ms breach", config.retention_ms);
             deleted += self.delete_while(&reason, |_, segment, _| {
-                Ok(now - segment.largest_timestamp()? > config.retention_ms)
+                Ok(now.saturating_sub(segment.largest_timestamp()?) > config.retention_ms)
             })?;
         }
         Ok(deleted)

@@ -478,7 +478,8 @@ impl Segment {
             return Ok(false);
         }
         let waited = match self.first_timestamp()? {
-            Some(first) if first >= 0 => max_timestamp - first,
+            // A client may send any timestamp.
+            Some(first) if first >= 0 => max_timestamp.saturating_sub(first),
             _ => now - self.created.load(Ordering::Relaxed),
         };
         if waited > config.segment_ms - self.roll_jitter_ms {

@@ -185,6 +185,16 @@ impl Log {
         self.raise_log_start(&mut writer, offset, "client delete records request")
     }
 
+    /// A follower takes the log start offset of its leader, as far as its high watermark allows.
+    pub fn follow_log_start_offset(&self, offset: Offset) -> Result<(), Error> {
+        if offset <= self.log_start_offset() || offset > self.high_watermark() {
+            return Ok(());
+        }
+        self.home.check_online()?;
+        let mut writer = self.writer()?;
+        self.raise_log_start(&mut writer, offset, "leader offset increment")
+    }
+
     pub(super) fn raise_log_start(
         &self,
         writer: &mut Writer,

@@ -11,18 +11,27 @@ use tokio::time::Instant;
 
 use super::manager::{Isolation, ReplicaManager};
 use super::partition::{Offsets, Partition};
+use super::selector::{Reader, preferred_replica};
 use super::session::Wanted;
 use super::state::FollowerFetch;
+use super::truncation::{Fetching, divergence};
 use crate::error::{ErrorCode, KafkaCode};
 use crate::log::{AbortedTransaction, EpochEndOffset, FileRegion, Log, ReadRequest};
 use crate::purgatory::{Registration, Waiter};
 use crate::types::{BrokerId, Offset, TopicPartition, Uuid};
 
+/// How often a follower's read is made again because the leadership or the log changed under it.
+const READS: usize = 3;
+
 /// What a Fetch request says for all its partitions.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct FetchParams {
     /// −1: a consumer; −2: a debugger, which any replica answers up to its LEO.
     pub replica_id: BrokerId,
+    /// The follower's broker epoch; −1 when it does not say (before v15).
+    pub replica_epoch: i64,
+    /// Set when a consumer may be sent to a replica in its rack.
+    pub reader: Option<Reader>,
     pub max_wait: Duration,
     /// Bytes.
     pub min_bytes: u64,
@@ -63,6 +72,8 @@ pub struct Fetched {
     /// `None` unless read_committed.
     pub aborted: Option<Vec<AbortedTransaction>>,
     pub diverging_epoch: Option<EpochEndOffset>,
+    /// Where the consumer should read instead; nothing was read then.
+    pub preferred_read_replica: Option<BrokerId>,
 }
 
 impl Fetched {
@@ -75,6 +86,7 @@ impl Fetched {
             region: None,
             aborted: None,
             diverging_epoch: None,
+            preferred_read_replica: None,
         }
     }
 
@@ -88,7 +100,9 @@ impl Fetched {
     }
 
     fn ends_the_wait(&self) -> bool {
-        self.error != ErrorCode::None || self.diverging_epoch.is_some()
+        self.error != ErrorCode::None
+            || self.diverging_epoch.is_some()
+            || self.preferred_read_replica.is_some()
     }
 }
 
@@ -224,7 +238,7 @@ impl ReplicaManager {
         budget: &Budget,
         is_first: bool,
     ) -> Reading {
-        match self.try_read(params, &to_fetch, budget, is_first) {
+        match self.read_unchanged(params, &to_fetch, budget, is_first) {
             Ok((source, fetched)) => Reading {
                 to_fetch,
                 source: Some(source),
@@ -236,6 +250,26 @@ impl ReplicaManager {
                 fetched: Fetched::failed(code),
             },
         }
+    }
+
+    /// A follower must get what continues its log as it was compared: not bytes that were appended
+    /// after a cut, which a change of leadership brings. Consumers are bounded by what no cut removes.
+    fn read_unchanged(
+        &self,
+        params: &FetchParams,
+        to_fetch: &ToFetch,
+        budget: &Budget,
+        is_first: bool,
+    ) -> Result<(Source, Fetched), ErrorCode> {
+        if params.is_from_follower() {
+            for _ in 1..READS {
+                let read = self.try_read(params, to_fetch, budget, is_first)?;
+                if read.0.generation == read.0.partition.generation() {
+                    return Ok(read);
+                }
+            }
+        }
+        self.try_read(params, to_fetch, budget, is_first)
     }
 
     fn try_read(
@@ -253,6 +287,10 @@ impl ReplicaManager {
         {
             return Err(ErrorCode::InconsistentTopicId);
         }
+        let preferred = params
+            .reader
+            .as_ref()
+            .and_then(|reader| self.preferred_replica(reader, &partition, wanted.fetch_offset));
         let log = partition.log_for(wanted.current_leader_epoch, params.only_leader)?;
         if params.is_from_follower() {
             partition.check_follower(params.replica_id, wanted.current_leader_epoch)?;
@@ -267,9 +305,12 @@ impl ReplicaManager {
             region: None,
             aborted: None,
             diverging_epoch: None,
+            preferred_read_replica: preferred,
         };
-        fetched.diverging_epoch = diverging_epoch(&log, wanted, offsets)?;
-        if fetched.diverging_epoch.is_none() {
+        if preferred.is_none() {
+            fetched.diverging_epoch = diverging_epoch(&log, wanted, offsets)?;
+        }
+        if preferred.is_none() && fetched.diverging_epoch.is_none() {
             let limit = usize::try_from(wanted.max_bytes).unwrap_or(0);
             let read = log
                 .read(ReadRequest {
@@ -286,16 +327,21 @@ impl ReplicaManager {
                 fetched.region = read.region;
             }
             if is_first && params.is_from_follower() {
-                partition.on_follower_fetch(
+                let proposal = partition.on_follower_fetch(
                     params.replica_id,
+                    wanted.current_leader_epoch,
                     FollowerFetch {
                         fetch_offset: wanted.fetch_offset,
                         log_start_offset: wanted.log_start_offset,
                         leader_end_offset: offsets.log_end,
+                        broker_epoch: params.replica_epoch,
                         now: self.clock().now(),
                     },
                     self.config().load().replica_lag_time_max_ms(),
-                );
+                )?;
+                if let Some(proposal) = proposal {
+                    self.isr.submit(&partition, proposal);
+                }
             }
         }
         let source = Source {
@@ -305,6 +351,26 @@ impl ReplicaManager {
             bound,
         };
         Ok((source, fetched))
+    }
+}
+
+impl ReplicaManager {
+    fn preferred_replica(
+        &self,
+        reader: &Reader,
+        partition: &Partition,
+        fetch_offset: Offset,
+    ) -> Option<BrokerId> {
+        let candidates = partition.read_candidates(fetch_offset, self.clock().now());
+        if candidates.is_empty() {
+            return None;
+        }
+        preferred_replica(
+            reader,
+            self.broker_id(),
+            &candidates,
+            &self.cluster().image(),
+        )
     }
 }
 
@@ -378,13 +444,15 @@ fn diverging_epoch(
     wanted: &Wanted,
     offsets: Offsets,
 ) -> Result<Option<EpochEndOffset>, ErrorCode> {
-    let Some(last_fetched) = wanted.last_fetched_epoch else {
+    let Some(last_fetched_epoch) = wanted.last_fetched_epoch else {
         return Ok(None);
     };
-    let end = log.end_offset_for_epoch(last_fetched);
-    if end.end_offset == -1 || end.epoch == -1 || wanted.fetch_offset < offsets.log_start {
-        return Err(ErrorCode::OffsetOutOfRange);
-    }
-    let is_diverging = end.epoch < last_fetched || end.end_offset < wanted.fetch_offset;
-    Ok(is_diverging.then_some(end))
+    divergence(
+        Fetching {
+            fetch_offset: wanted.fetch_offset,
+            last_fetched_epoch,
+        },
+        log.end_offset_for_epoch(last_fetched_epoch),
+        offsets.log_start,
+    )
 }

@@ -24,7 +24,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+use super::fetcher::core::Start;
+use super::fetcher::{Fetchers, ToFollow};
+use super::isr::AlterPartitions;
 use super::partition::{Lag, Partition};
+use super::selector::{LEADER, RACK_AWARE};
 use super::session::SessionCache;
 use super::state::Decision;
 use crate::clock::Clock;
@@ -97,6 +101,8 @@ pub struct ReplicaManager {
     subscribers: Mutex<Vec<UnboundedSender<LeadershipChange>>>,
     pub(super) sessions: Vec<Mutex<SessionCache>>,
     pub(super) next_shard: AtomicUsize,
+    pub(super) isr: AlterPartitions,
+    fetchers: Fetchers,
     has_decisions: AtomicBool,
 }
 
@@ -112,7 +118,7 @@ struct Ordered {
 enum Transition {
     None,
     NewLeader,
-    NewFollowerEpoch,
+    NewFollower(ToFollow),
 }
 
 impl ReplicaManager {
@@ -137,6 +143,8 @@ impl ReplicaManager {
                 .map(|_| Mutex::new(SessionCache::new(slots)))
                 .collect(),
             next_shard: AtomicUsize::new(0),
+            isr: AlterPartitions::default(),
+            fetchers: Fetchers::default(),
             has_decisions: AtomicBool::new(false),
         })
     }
@@ -151,6 +159,20 @@ impl ReplicaManager {
 
     pub(super) fn config(&self) -> &LiveConfig {
         &self.parts.config
+    }
+
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.parts.cluster
+    }
+
+    /// Of this broker's registration, −1 before it.
+    pub(super) fn broker_epoch(&self) -> i64 {
+        self.parts.gate.broker_epoch()
+    }
+
+    /// Those who follow other leaders.
+    pub fn fetchers(&self) -> &Fetchers {
+        &self.fetchers
     }
 
     pub(super) fn lag(&self) -> Lag {
@@ -297,7 +319,11 @@ impl ReplicaManager {
             .log_config(overrides.as_deref().unwrap_or(&Properties::new()))
     }
 
-    fn apply(&self, request: &LeaderAndIsrRequest, ordered: Vec<Ordered>) -> LeaderAndIsrResponse {
+    fn apply(
+        self: &Arc<Self>,
+        request: &LeaderAndIsrRequest,
+        ordered: Vec<Ordered>,
+    ) -> LeaderAndIsrResponse {
         let controller = (request.controller_id.0, request.controller_epoch);
         tracing::info!(
             target: STATE_CHANGE,
@@ -308,6 +334,7 @@ impl ReplicaManager {
         );
         let mut errors: BTreeMap<Uuid, Vec<LeaderAndIsrPartitionError>> = BTreeMap::new();
         let mut changes = Vec::new();
+        let mut to_follow = Vec::new();
         for order in ordered {
             let topic_id = order.topic_id.unwrap_or_default();
             let partition = order.partition.clone();
@@ -320,10 +347,13 @@ impl ReplicaManager {
                             partition: partition.clone(),
                             leader_epoch,
                         }),
-                        Transition::NewFollowerEpoch => Some(LeadershipChange::ResignedLeader {
-                            partition: partition.clone(),
-                            leader_epoch: Some(leader_epoch),
-                        }),
+                        Transition::NewFollower(follow) => {
+                            to_follow.push(follow);
+                            Some(LeadershipChange::ResignedLeader {
+                                partition: partition.clone(),
+                                leader_epoch: Some(leader_epoch),
+                            })
+                        }
                     });
                     ErrorCode::None
                 }
@@ -345,6 +375,8 @@ impl ReplicaManager {
             );
         }
         self.has_decisions.store(true, Ordering::Release);
+        self.fetchers.add(self, to_follow);
+        self.fetchers.stop_idle();
         for change in &changes {
             self.announce(change);
         }
@@ -374,6 +406,7 @@ impl ReplicaManager {
                     Hosted::Online(Arc::new(Partition::new(
                         topic_partition.clone(),
                         self.broker_id(),
+                        Arc::clone(&self.parts.cluster),
                     )))
                 });
             match &*hosted {
@@ -408,6 +441,7 @@ impl ReplicaManager {
             let log = partition.log().ok_or(ErrorCode::NotLeaderOrFollower)?;
             log.assign_topic_id(topic_id)
                 .map_err(|error| error.code())?;
+            self.fetchers.set_topic_id(&topic_partition, topic_id);
             Ok(Transition::None)
         } else if epoch == current
             && order.topic_id.is_none()
@@ -449,6 +483,8 @@ impl ReplicaManager {
             log.update_config(config);
         }
         if order.decision.leader == self.broker_id() {
+            // Nothing of the old leader may come behind our own records.
+            self.fetchers.remove([&order.partition]);
             let became = partition
                 .become_leader(order.decision, log, self.lag())
                 .map_err(storage_error)?;
@@ -470,10 +506,21 @@ impl ReplicaManager {
             partition.hold_log(log);
             return Ok(Transition::None);
         }
-        Ok(match partition.become_follower(order.decision, log) {
-            Some(true) => Transition::NewFollowerEpoch,
-            Some(false) | None => Transition::None,
-        })
+        let (leader, leader_epoch) = (order.decision.leader, order.decision.leader_epoch);
+        Ok(
+            match partition.become_follower(order.decision, Arc::clone(&log)) {
+                Some(true) => {
+                    // Before the offset is taken that the next one starts at.
+                    self.fetchers.remove([&order.partition]);
+                    Transition::NewFollower(ToFollow {
+                        partition: order.partition,
+                        leader,
+                        start: start(&log, leader_epoch),
+                    })
+                }
+                Some(false) | None => Transition::None,
+            },
+        )
     }
 
     /// Carries out a StopReplica request of the controller.
@@ -530,6 +577,7 @@ impl ReplicaManager {
                     .with_error_code(code.value()),
             );
         }
+        self.fetchers.stop_idle();
         StopReplicaResponse::default().with_partition_errors(errors)
     }
 
@@ -551,6 +599,7 @@ impl ReplicaManager {
             if !is_accepted {
                 return Err(ErrorCode::FencedLeaderEpoch);
             }
+            self.fetchers.remove([topic_partition]);
             if is_deleted {
                 self.partitions.remove(topic_partition);
                 partition.retire();
@@ -658,6 +707,7 @@ impl ReplicaManager {
     }
 
     fn mark_offline(&self, topic_partition: &TopicPartition) {
+        self.fetchers.remove([topic_partition]);
         let before = self
             .partitions
             .insert(topic_partition.clone(), Hosted::Offline);
@@ -680,9 +730,11 @@ impl ReplicaManager {
         }
     }
 
-    /// Starts the rounds: checkpoints of high watermarks, and changed defaults for logs. They end
-    /// with `cancel`; the last checkpoint is [`Self::checkpoint_high_watermarks`] at shutdown.
-    pub fn start(self: &Arc<Self>, cancel: CancellationToken) {
+    /// Starts the rounds (checkpoints of high watermarks, changed defaults for logs, laggards of
+    /// ISRs, proposals to the controller) on the runtime of the caller, and lets fetchers run on
+    /// `data`. All end with `cancel`; the last checkpoint is [`Self::checkpoint_high_watermarks`] at
+    /// shutdown.
+    pub fn start(self: &Arc<Self>, data: tokio::runtime::Handle, cancel: CancellationToken) {
         let interval_ms = self
             .parts
             .config
@@ -693,7 +745,22 @@ impl ReplicaManager {
             Duration::from_millis(interval_ms.unsigned_abs()),
             cancel.clone(),
         ));
+        tokio::spawn(Arc::clone(self).shrink_rounds(cancel.clone()));
+        tokio::spawn(Arc::clone(self).propose_isrs(cancel.clone()));
+        self.fetchers.start(data, cancel.clone());
+        if let Some(class) = self.parts.config.load().replica_selector_class()
+            && !matches!(class, RACK_AWARE | LEADER)
+        {
+            tracing::warn!(
+                "replica.selector.class={class} is not known here, consumers read from leaders; {RACK_AWARE} goes by client.rack"
+            );
+        }
         tokio::spawn(Arc::clone(self).follow_config(cancel));
+    }
+
+    /// Follows nobody any more.
+    pub fn stop_fetchers(&self) {
+        self.fetchers.stop();
     }
 
     async fn checkpoint_rounds(self: Arc<Self>, every: Duration, cancel: CancellationToken) {
@@ -714,13 +781,44 @@ impl ReplicaManager {
 
     async fn follow_config(self: Arc<Self>, cancel: CancellationToken) {
         let mut changes = self.parts.config.changes();
+        let mut fetchers = self.parts.config.load().num_replica_fetchers();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
             }
             self.apply_default_log_config();
+            let wanted = self.parts.config.load().num_replica_fetchers();
+            if wanted != fetchers {
+                fetchers = wanted;
+                let manager = Arc::clone(&self);
+                if let Err(panic) = spawn_blocking(move || manager.restart_fetchers()).await {
+                    tracing::error!("Sharing partitions out to {wanted} fetchers failed: {panic}");
+                }
+            }
         }
+    }
+
+    /// Shares the followed partitions out anew.
+    fn restart_fetchers(self: &Arc<Self>) {
+        // No leadership changes meanwhile.
+        let _passage = self.parts.gate.hold();
+        let to_follow = self
+            .fetchers
+            .take_all()
+            .into_iter()
+            .filter_map(|topic_partition| {
+                let partition = self.online_partition(&topic_partition).ok()?;
+                let (leader, leader_epoch) = partition.leader();
+                let log = partition.log()?;
+                Some(ToFollow {
+                    partition: topic_partition,
+                    leader,
+                    start: start(&log, leader_epoch),
+                })
+            })
+            .collect();
+        self.fetchers.add(self, to_follow);
     }
 
     /// The offset a client's LATEST means, by isolation.
@@ -735,6 +833,19 @@ impl ReplicaManager {
             Isolation::HighWatermark => log.high_watermark(),
             Isolation::TxnCommitted => log.last_stable_offset(),
         })
+    }
+}
+
+/// Where a follower begins: at its end, which the leader compares with its own log by epoch. A log
+/// without epochs has only its high watermark.
+fn start(log: &Log, leader_epoch: LeaderEpoch) -> Start {
+    Start {
+        topic_id: log.topic_id(),
+        leader_epoch,
+        fetch_offset: match log.latest_epoch() {
+            Some(_) => log.log_end_offset(),
+            None => log.high_watermark(),
+        },
     }
 }
 
@@ -761,6 +872,7 @@ fn ordered(request: &LeaderAndIsrRequest) -> Vec<Ordered> {
                 replicas: ids(&state.replicas),
                 adding_replicas: ids(&state.adding_replicas),
                 removing_replicas: ids(&state.removing_replicas),
+                leader_recovery_state: state.leader_recovery_state,
             },
         };
     let mut ordered = Vec::new();

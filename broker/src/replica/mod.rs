@@ -4,7 +4,10 @@
 //! `state.rs` decides (epochs, ISR, high watermark), `partition.rs` is one partition with its log
 //! and its waiting requests, `manager.rs` all of them and what the controller orders,
 //! `append.rs`, `fetch.rs`, `offsets.rs` what clients ask, `session.rs` and `fetch_context.rs`
-//! incremental fetch sessions.
+//! incremental fetch sessions, `selector.rs` from which replica a consumer reads.
+//!
+//! Between brokers: `fetcher/` copies what other brokers lead, cutting by `truncation.rs`; `isr.rs`
+//! takes changes of the ISR to the controller, in the shape of `alter_partition.rs`.
 //!
 //! Invariants:
 //! 1. A partition's leadership does not change while an append to it runs (a shared lock, taken
@@ -14,14 +17,19 @@
 //! 3. What a client may read ends at the high watermark (read_uncommitted) or the last stable offset
 //!    (read_committed), taken before the read.
 
+pub mod alter_partition;
 mod append;
 mod fetch;
 mod fetch_context;
+pub mod fetcher;
+mod isr;
 pub mod manager;
 pub mod offsets;
 pub mod partition;
+pub mod selector;
 pub mod session;
 pub mod state;
+pub mod truncation;
 
 pub use append::{AppendFailure, Appended, ToAppend};
 pub use fetch::{FetchParams, Fetched, ToFetch};

@@ -6,12 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::state::{Decision, FollowerFetch, State};
+use super::fetcher::core::{Followed, LeaderData, LogFailure};
+use super::state::{
+    Committed, Decision, FollowerFetch, IsrOutcome, IsrProposal, ReadCandidate, State,
+};
+use crate::cluster::image::Cluster;
 use crate::error::ErrorCode;
 use crate::log::{AppendInfo, EpochEndOffset, Log};
 use crate::purgatory::{ANY_WEIGHT, OffsetWatchers, Watchers};
 use crate::record::validate::Prepared;
 use crate::types::{BrokerId, LeaderEpoch, Millis, Offset, TopicPartition, Uuid};
+
+const FETCHER: &str = "kafka.server.ReplicaFetcherThread";
 
 /// What may hold the high watermark back.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +58,7 @@ struct Inner {
 /// One partition this broker holds.
 pub struct Partition {
     topic_partition: TopicPartition,
+    cluster: Arc<Cluster>,
     inner: RwLock<Inner>,
     /// Grows with every change of leadership or of the log.
     generation: AtomicU64,
@@ -83,9 +90,10 @@ impl Offsets {
 }
 
 impl Partition {
-    pub fn new(topic_partition: TopicPartition, local: BrokerId) -> Self {
+    pub fn new(topic_partition: TopicPartition, local: BrokerId, cluster: Arc<Cluster>) -> Self {
         Self {
             topic_partition,
+            cluster,
             inner: RwLock::new(Inner {
                 state: State::new(local),
                 log: None,
@@ -219,7 +227,7 @@ impl Partition {
             let appended = log.append_as_leader(batch, inner.state.leader_epoch())?;
             (
                 appended,
-                Self::advance_high_watermark(&inner.state, log, lag),
+                self.advance_high_watermark(&inner.state, log, lag),
             )
         };
         if !appended.duplicate {
@@ -238,15 +246,20 @@ impl Partition {
     }
 
     /// Moves the high watermark as far as the replicas allow; answers it when it moved.
-    fn advance_high_watermark(state: &State, log: &Log, lag: Lag) -> Option<Offset> {
+    fn advance_high_watermark(&self, state: &State, log: &Log, lag: Lag) -> Option<Offset> {
         let candidate = state.high_watermark_candidate(
             log.log_end_offset(),
             log.config().min_insync_replicas,
             lag.time_max_ms,
             lag.now,
+            |broker| self.is_alive(broker),
         )?;
         log.advance_high_watermark(candidate)
             .then(|| log.high_watermark())
+    }
+
+    fn is_alive(&self, broker: BrokerId) -> bool {
+        self.cluster.image().brokers.contains_key(&broker)
     }
 
     fn on_high_watermark(&self, high_watermark: Offset, weight: u64) {
@@ -279,26 +292,257 @@ impl Partition {
             .check_follower(replica, current_leader_epoch)
     }
 
-    /// Notes a follower's progress, which may move both watermarks.
-    pub fn on_follower_fetch(&self, replica: BrokerId, fetch: FollowerFetch, time_max_ms: Millis) {
-        let high_watermark = {
+    /// Notes a follower's progress, which may move both watermarks and bring it into the ISR: the
+    /// proposal is for the controller. NOT_LEADER_OR_FOLLOWER for a fetch that counts no more;
+    /// FENCED_LEADER_EPOCH when the leadership has changed since its offset was compared with our log.
+    pub fn on_follower_fetch(
+        &self,
+        replica: BrokerId,
+        current_leader_epoch: Option<LeaderEpoch>,
+        fetch: FollowerFetch,
+        time_max_ms: Millis,
+    ) -> Result<Option<IsrProposal>, ErrorCode> {
+        let (proposal, high_watermark) = {
             let mut inner = self.inner.write();
-            inner.state.on_follower_fetch(replica, fetch);
+            let Inner { state, log } = &mut *inner;
+            let Some(log) = log.as_ref().filter(|_| state.is_leader()) else {
+                return Err(ErrorCode::NotLeaderOrFollower);
+            };
+            state.check_leader_epoch(current_leader_epoch)?;
+            if !state.on_follower_fetch(replica, fetch) {
+                return Err(ErrorCode::NotLeaderOrFollower);
+            }
+            let proposal = state.propose_expansion(replica, log.high_watermark(), |broker| {
+                self.is_alive(broker)
+            });
             let lag = Lag {
                 time_max_ms,
                 now: fetch.now,
             };
-            match &inner.log {
-                Some(log) if inner.state.is_leader() => {
-                    Self::advance_high_watermark(&inner.state, log, lag)
-                }
-                _ => None,
-            }
+            (proposal, self.advance_high_watermark(state, log, lag))
         };
         if let Some(high_watermark) = high_watermark {
             self.on_high_watermark(high_watermark, ANY_WEIGHT);
         }
         self.waiting.low_watermark.signal(ANY_WEIGHT);
+        Ok(proposal)
+    }
+
+    /// A proposal to take laggards out of the ISR, if there are any.
+    pub fn propose_shrink(&self, lag: Lag) -> Option<IsrProposal> {
+        {
+            let inner = self.inner.read();
+            if !inner.state.is_leader() || inner.state.isr().len() < 2 {
+                return None;
+            }
+        }
+        let mut inner = self.inner.write();
+        let log = inner.log.clone()?;
+        let before = inner.state.isr().to_vec();
+        let proposal =
+            inner
+                .state
+                .propose_shrink(log.log_end_offset(), lag.time_max_ms, lag.now)?;
+        tracing::info!(
+            target: "kafka.cluster.Partition",
+            "[Partition {} broker={}] Shrinking ISR from {before:?} to {:?}. Leader: (highWatermark: {}, endOffset: {})",
+            self.topic_partition,
+            inner.state.local(),
+            proposal.isr,
+            log.high_watermark(),
+            log.log_end_offset()
+        );
+        Some(proposal)
+    }
+
+    /// The controller's answer to a proposal; true when the proposal is to be made again.
+    pub fn on_isr_answer(
+        &self,
+        proposal: &IsrProposal,
+        answer: Result<Committed, ErrorCode>,
+        lag: Lag,
+    ) -> bool {
+        let (outcome, high_watermark) = {
+            let mut inner = self.inner.write();
+            let Inner { state, log } = &mut *inner;
+            let outcome = state.on_isr_answer(proposal, answer.clone());
+            let high_watermark = match log {
+                Some(log) if outcome == IsrOutcome::Committed => {
+                    tracing::info!(
+                        target: "kafka.cluster.Partition",
+                        "[Partition {} broker={}] ISR updated to {:?} and version updated to {}",
+                        self.topic_partition,
+                        state.local(),
+                        state.isr(),
+                        state.partition_epoch()
+                    );
+                    self.advance_high_watermark(state, log, lag)
+                }
+                _ => None,
+            };
+            (outcome, high_watermark)
+        };
+        if let Some(high_watermark) = high_watermark {
+            self.on_high_watermark(high_watermark, ANY_WEIGHT);
+        }
+        match (outcome, answer) {
+            (IsrOutcome::Reverted, Err(code)) => tracing::info!(
+                target: "kafka.cluster.Partition",
+                "[Partition {}] Failed to alter the ISR to {:?}: the controller rejected it with {code}; the ISR is what it was",
+                self.topic_partition, proposal.isr
+            ),
+            (IsrOutcome::Retry, Err(code)) => tracing::warn!(
+                target: "kafka.cluster.Partition",
+                "[Partition {}] Failed to update ISR to {:?} due to unexpected {code}. Retrying.",
+                self.topic_partition, proposal.isr
+            ),
+            _ => {}
+        }
+        outcome == IsrOutcome::Retry
+    }
+
+    /// Followers a consumer at `fetch_offset` could read from; none unless this broker leads.
+    pub fn read_candidates(&self, fetch_offset: Offset, now: Millis) -> Vec<ReadCandidate> {
+        let inner = self.inner.read();
+        if inner.state.is_leader() {
+            inner.state.read_candidates(fetch_offset, now)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The log, if this broker follows in `leader_epoch`. The lock keeps it so.
+    fn followed_log<'a>(
+        inner: &'a RwLockReadGuard<'_, Inner>,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<&'a Arc<Log>, LogFailure> {
+        let is_follower = !inner.state.is_leader() && inner.state.leader_epoch() == leader_epoch;
+        inner
+            .log
+            .as_ref()
+            .filter(|_| is_follower)
+            .ok_or(LogFailure::Failed)
+    }
+
+    fn log_failure(&self, error: &crate::log::Error) -> LogFailure {
+        match error {
+            crate::log::Error::Refused {
+                code: ErrorCode::CorruptMessage | ErrorCode::UnknownLeaderEpoch,
+                ..
+            } => {
+                tracing::error!(
+                    target: FETCHER,
+                    "Found invalid messages during fetch for partition {}: {error}",
+                    self.topic_partition
+                );
+                LogFailure::Corrupt
+            }
+            error => {
+                tracing::error!(
+                    target: FETCHER,
+                    "Unexpected error while following partition {}: {error}",
+                    self.topic_partition
+                );
+                LogFailure::Failed
+            }
+        }
+    }
+
+    /// Appends what the leader sent for `fetch_offset`, then raises the high watermark and the log
+    /// start offset to the leader's, as far as the log reaches.
+    pub fn append_as_follower(
+        &self,
+        leader_epoch: LeaderEpoch,
+        fetch_offset: Offset,
+        data: LeaderData<'_>,
+    ) -> Result<Followed, LogFailure> {
+        let inner = self.inner.read();
+        let log = Self::followed_log(&inner, leader_epoch)?;
+        if log.log_end_offset() != fetch_offset {
+            tracing::error!(
+                target: FETCHER,
+                "Offset mismatch for partition {}: fetched offset = {fetch_offset}, log end offset = {}.",
+                self.topic_partition,
+                log.log_end_offset()
+            );
+            return Err(LogFailure::Failed);
+        }
+        if !data.records.is_empty() {
+            Self::append_or_begin_earlier(log, data.records, leader_epoch)
+                .map_err(|error| self.log_failure(&error))?;
+        }
+        let followed = Followed {
+            log_end_offset: log.log_end_offset(),
+            last_epoch: log.latest_epoch(),
+        };
+        let has_new_high_watermark = log.advance_high_watermark(data.high_watermark);
+        log.follow_log_start_offset(data.log_start_offset)
+            .map_err(|error| self.log_failure(&error))?;
+        let high_watermark = log.high_watermark();
+        drop(inner);
+        if !data.records.is_empty() {
+            self.waiting.log_end.signal(data.records.len() as u64);
+        }
+        if has_new_high_watermark {
+            self.on_high_watermark(high_watermark, ANY_WEIGHT);
+        }
+        Ok(followed)
+    }
+
+    /// The leader's log may start in the middle of a batch (DeleteRecords): an empty log then begins
+    /// where the batch does.
+    fn append_or_begin_earlier(
+        log: &Log,
+        records: &[u8],
+        leader_epoch: LeaderEpoch,
+    ) -> Result<(), crate::log::Error> {
+        match log.append_as_follower(records, leader_epoch) {
+            Err(crate::log::Error::UnexpectedOffset {
+                first_offset,
+                last_offset,
+                next_offset,
+                ..
+            }) if log.log_start_offset() == next_offset && last_offset >= next_offset => {
+                tracing::info!(
+                    target: FETCHER,
+                    "Unexpected offset in append to {}. First offset {first_offset} is less than log start offset {next_offset}. Since this is the first record to be appended to the follower's log, will start the log from offset {first_offset}.",
+                    log.topic_partition()
+                );
+                log.truncate_fully_and_start_at(first_offset)?;
+                log.append_as_follower(records, leader_epoch).map(drop)
+            }
+            appended => appended.map(drop),
+        }
+    }
+
+    /// Cuts the log of a follower; what is served of it ends there from now on.
+    pub fn truncate_to(&self, leader_epoch: LeaderEpoch, offset: Offset) -> Result<(), LogFailure> {
+        let inner = self.inner.read();
+        let log = Self::followed_log(&inner, leader_epoch)?;
+        let high_watermark = log.high_watermark();
+        if offset < high_watermark {
+            tracing::warn!(
+                target: FETCHER,
+                "Truncating {} to offset {offset} below high watermark {high_watermark}",
+                self.topic_partition
+            );
+        }
+        let done = log.truncate_to(offset);
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        done.map_err(|error| self.log_failure(&error))
+    }
+
+    /// Empties the log of a follower, which then begins at `offset`.
+    pub fn truncate_fully_and_start_at(
+        &self,
+        leader_epoch: LeaderEpoch,
+        offset: Offset,
+    ) -> Result<(), LogFailure> {
+        let inner = self.inner.read();
+        let log = Self::followed_log(&inner, leader_epoch)?;
+        let done = log.truncate_fully_and_start_at(offset);
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        done.map_err(|error| self.log_failure(&error))
     }
 
     /// The smallest log start offset of the replicas that live.
@@ -327,7 +571,7 @@ impl Partition {
                 log.assign_epoch_start(decision.leader_epoch)?;
             }
             let is_new_leader = inner.state.become_leader(decision, log_end_offset, lag.now);
-            let high_watermark = Self::advance_high_watermark(&inner.state, &log, lag);
+            let high_watermark = self.advance_high_watermark(&inner.state, &log, lag);
             inner.log = Some(log);
             (is_new_leader, high_watermark)
         };

@@ -6,9 +6,14 @@
 //! 2. The high watermark candidate is never above the LEO of this replica, nor above that of a
 //!    member of the ISR, nor above that of a follower that is about to join it.
 //! 3. While the ISR is smaller than the effective `min.insync.replicas`, the high watermark stands.
+//! 4. At most one change of the ISR is proposed to the controller at a time. Until its fate is known
+//!    the larger of the two sets counts for the high watermark (the maximal ISR, KIP-497).
+//! 5. A replica is proposed for the ISR only when its LEO has reached both the high watermark and
+//!    the start of this leader epoch.
 //!
 //! Source: `Partition.scala` (makeLeader, makeFollower, maybeIncrementLeaderHW,
-//! checkEnoughReplicasReachOffset), `Replica.scala`.
+//! checkEnoughReplicasReachOffset, maybeExpandIsr, maybeShrinkIsr, handleAlterPartitionError),
+//! `Replica.scala`.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +31,57 @@ pub struct Decision {
     pub replicas: Vec<BrokerId>,
     pub adding_replicas: Vec<BrokerId>,
     pub removing_replicas: Vec<BrokerId>,
+    /// [`RECOVERED`], or [`RECOVERING`] after an unclean election.
+    pub leader_recovery_state: i8,
+}
+
+/// The leader has what was committed.
+pub const RECOVERED: i8 = 0;
+/// The leader was elected uncleanly and has not recovered yet (KIP-704).
+pub const RECOVERING: i8 = 1;
+
+/// A change of the ISR for the controller to decide on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IsrProposal {
+    /// Tells this proposal from every other of this partition on this broker.
+    number: u64,
+    pub isr: Vec<BrokerId>,
+    pub leader_epoch: LeaderEpoch,
+    /// The state that it changes.
+    pub partition_epoch: i32,
+    pub leader_recovery_state: i8,
+}
+
+/// The state of a partition in the store, as the controller answers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: i32,
+    pub isr: Vec<BrokerId>,
+    pub leader_recovery_state: i8,
+}
+
+/// What the controller's answer to a proposal meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IsrOutcome {
+    /// The new ISR counts.
+    Committed,
+    /// The ISR before the proposal counts again.
+    Reverted,
+    /// Nothing is known; the next decision of the controller will tell.
+    Waits,
+    /// The same proposal is to be made again.
+    Retry,
+    /// The proposal was overtaken by a decision.
+    Outdated,
+}
+
+/// A proposal on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pending {
+    proposal: IsrProposal,
+    /// `None` for a shrink.
+    added: Option<BrokerId>,
 }
 
 /// What the leader knows about another replica.
@@ -38,6 +94,23 @@ struct Follower {
     last_caught_up_ms: Millis,
     last_fetch_ms: Millis,
     last_fetch_leader_end: Offset,
+    /// −1: unknown.
+    broker_epoch: i64,
+}
+
+impl Follower {
+    fn is_caught_up(&self, log_end_offset: Offset, lag_time_max_ms: Millis, now: Millis) -> bool {
+        self.log_end_offset == log_end_offset || now - self.last_caught_up_ms <= lag_time_max_ms
+    }
+}
+
+/// A replica that consumers could read from (KIP-392).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadCandidate {
+    pub replica: BrokerId,
+    pub log_end_offset: Offset,
+    /// Milliseconds since it had all of the leader's log.
+    pub behind_ms: Millis,
 }
 
 /// A fetch of a follower, as the leader notes it.
@@ -48,6 +121,8 @@ pub struct FollowerFetch {
     pub log_start_offset: Offset,
     /// LEO of this replica before the read.
     pub leader_end_offset: Offset,
+    /// Of the follower's registration; −1 when it does not say.
+    pub broker_epoch: i64,
     pub now: Millis,
 }
 
@@ -66,8 +141,11 @@ pub struct State {
     assigned: Vec<BrokerId>,
     adding: Vec<BrokerId>,
     removing: Vec<BrokerId>,
-    /// Empty on a follower.
+    /// As last committed; empty on a follower.
     isr: Vec<BrokerId>,
+    pending: Option<Pending>,
+    proposals: u64,
+    leader_recovery_state: i8,
     /// The other replicas; empty on a follower.
     followers: BTreeMap<BrokerId, Follower>,
 }
@@ -86,6 +164,9 @@ impl State {
             adding: Vec::new(),
             removing: Vec::new(),
             isr: Vec::new(),
+            pending: None,
+            proposals: 0,
+            leader_recovery_state: RECOVERED,
             followers: BTreeMap::new(),
         }
     }
@@ -105,6 +186,9 @@ impl State {
         let was_leader = self.is_leader();
         let is_new_epoch = decision.leader_epoch > self.leader_epoch;
         self.isr = decision.isr;
+        self.pending = None;
+        // Its log is what there is; the next change of the ISR tells the controller.
+        self.leader_recovery_state = RECOVERED;
         self.followers
             .retain(|id, _| decision.replicas.contains(id));
         for &id in decision.replicas.iter().filter(|&&id| id != self.local) {
@@ -114,6 +198,7 @@ impl State {
                 last_caught_up_ms: 0,
                 last_fetch_ms: 0,
                 last_fetch_leader_end: 0,
+                broker_epoch: -1,
             });
         }
         if is_new_epoch {
@@ -151,6 +236,8 @@ impl State {
         self.adding = decision.adding_replicas;
         self.removing = decision.removing_replicas;
         self.isr.clear();
+        self.pending = None;
+        self.leader_recovery_state = decision.leader_recovery_state;
         self.followers.clear();
         is_new_epoch
     }
@@ -193,6 +280,25 @@ impl State {
         &self.assigned
     }
 
+    /// Whether `replica` counts for the high watermark (4).
+    fn is_in_maximal_isr(&self, replica: BrokerId) -> bool {
+        self.isr.contains(&replica)
+            || self
+                .pending
+                .as_ref()
+                .is_some_and(|pending| pending.added == Some(replica))
+    }
+
+    fn maximal_isr_size(&self) -> usize {
+        let added = self.pending.as_ref().and_then(|pending| pending.added);
+        self.isr.len() + usize::from(added.is_some())
+    }
+
+    /// Whether a proposal is on its way.
+    pub fn is_isr_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// Compares the epoch a client believes in with ours.
     pub fn check_leader_epoch(&self, current: Option<LeaderEpoch>) -> Result<(), ErrorCode> {
         match current {
@@ -221,6 +327,7 @@ impl State {
         min_insync_replicas: i32,
         lag_time_max_ms: Millis,
         now: Millis,
+        is_alive: impl Fn(BrokerId) -> bool,
     ) -> Option<Offset> {
         if self.followers.is_empty() {
             return Some(log_end_offset);
@@ -232,9 +339,10 @@ impl State {
             .followers
             .iter()
             .filter(|(id, follower)| {
-                let is_caught_up = follower.log_end_offset == log_end_offset
-                    || now - follower.last_caught_up_ms <= lag_time_max_ms;
-                self.isr.contains(id) || is_caught_up
+                // One that is about to join is waited for, or it would never catch up.
+                self.is_in_maximal_isr(**id)
+                    || (follower.is_caught_up(log_end_offset, lag_time_max_ms, now)
+                        && is_alive(**id))
             })
             .map(|(_, follower)| follower.log_end_offset)
             .fold(log_end_offset, Offset::min);
@@ -254,7 +362,8 @@ impl State {
         if high_watermark < required_offset {
             return None;
         }
-        Some(if self.has_min_isr(min_insync_replicas) {
+        let is_enough = self.maximal_isr_size() >= self.effective_min_isr(min_insync_replicas);
+        Some(if is_enough {
             Ok(())
         } else {
             Err(ErrorCode::NotEnoughReplicasAfterAppend)
@@ -289,11 +398,16 @@ impl State {
         }
     }
 
-    /// Notes how far a follower has come.
-    pub fn on_follower_fetch(&mut self, replica: BrokerId, fetch: FollowerFetch) {
+    /// Notes how far a follower has come. False for a fetch that an earlier life of the broker sent:
+    /// the log it speaks of may have lost its end since.
+    pub fn on_follower_fetch(&mut self, replica: BrokerId, fetch: FollowerFetch) -> bool {
         let Some(follower) = self.followers.get_mut(&replica) else {
-            return;
+            return false;
         };
+        if fetch.broker_epoch >= 0 && fetch.broker_epoch < follower.broker_epoch {
+            return false;
+        }
+        follower.broker_epoch = follower.broker_epoch.max(fetch.broker_epoch);
         if fetch.fetch_offset >= fetch.leader_end_offset {
             follower.last_caught_up_ms = follower.last_caught_up_ms.max(fetch.now);
         } else if fetch.fetch_offset >= follower.last_fetch_leader_end {
@@ -304,6 +418,177 @@ impl State {
         follower.last_fetch_leader_end =
             follower.last_fetch_leader_end.max(fetch.leader_end_offset);
         follower.last_fetch_ms = fetch.now;
+        true
+    }
+
+    /// Proposes `replica` for the ISR, if it may join (keeps 4 and 5).
+    pub fn propose_expansion(
+        &mut self,
+        replica: BrokerId,
+        high_watermark: Offset,
+        is_alive: impl Fn(BrokerId) -> bool,
+    ) -> Option<IsrProposal> {
+        if !self.is_leader() || self.pending.is_some() || self.isr.contains(&replica) {
+            return None;
+        }
+        let end = self.followers.get(&replica)?.log_end_offset;
+        let has_committed = end >= high_watermark && end >= self.leader_epoch_start?;
+        if !has_committed || !is_alive(replica) {
+            return None;
+        }
+        let mut isr = self.isr.clone();
+        isr.push(replica);
+        Some(self.propose(isr, Some(replica)))
+    }
+
+    /// Members of the ISR that have not had all of the log for longer than `lag_time_max_ms`.
+    fn out_of_sync(
+        &self,
+        log_end_offset: Offset,
+        lag_time_max_ms: Millis,
+        now: Millis,
+    ) -> Vec<BrokerId> {
+        self.isr
+            .iter()
+            .copied()
+            .filter(|&id| id != self.local)
+            .filter(|id| {
+                self.followers.get(id).is_none_or(|follower| {
+                    !follower.is_caught_up(log_end_offset, lag_time_max_ms, now)
+                })
+            })
+            .collect()
+    }
+
+    /// Proposes an ISR without its laggards, if there are any (keeps 4).
+    pub fn propose_shrink(
+        &mut self,
+        log_end_offset: Offset,
+        lag_time_max_ms: Millis,
+        now: Millis,
+    ) -> Option<IsrProposal> {
+        if !self.is_leader() || self.pending.is_some() {
+            return None;
+        }
+        let out = self.out_of_sync(log_end_offset, lag_time_max_ms, now);
+        if out.is_empty() {
+            return None;
+        }
+        let isr = self.isr.iter().copied().filter(|id| !out.contains(id));
+        let isr = isr.collect();
+        Some(self.propose(isr, None))
+    }
+
+    fn propose(&mut self, isr: Vec<BrokerId>, added: Option<BrokerId>) -> IsrProposal {
+        self.proposals += 1;
+        let proposal = IsrProposal {
+            number: self.proposals,
+            isr,
+            leader_epoch: self.leader_epoch,
+            partition_epoch: self.partition_epoch,
+            leader_recovery_state: self.leader_recovery_state,
+        };
+        self.pending = Some(Pending {
+            proposal: proposal.clone(),
+            added,
+        });
+        proposal
+    }
+
+    /// The controller's answer to a proposal.
+    pub fn on_isr_answer(
+        &mut self,
+        proposal: &IsrProposal,
+        answer: Result<Committed, ErrorCode>,
+    ) -> IsrOutcome {
+        let is_current = self
+            .pending
+            .as_ref()
+            .is_some_and(|pending| pending.proposal == *proposal);
+        if !is_current {
+            return IsrOutcome::Outdated;
+        }
+        match answer {
+            Ok(committed) => {
+                if committed.leader_epoch != self.leader_epoch
+                    || committed.partition_epoch < self.partition_epoch
+                {
+                    return IsrOutcome::Waits;
+                }
+                self.isr = committed.isr;
+                self.partition_epoch = committed.partition_epoch;
+                self.leader_recovery_state = committed.leader_recovery_state;
+                self.pending = None;
+                IsrOutcome::Committed
+            }
+            // Certainly not applied, by this or any other controller.
+            Err(ErrorCode::OperationNotAttempted | ErrorCode::IneligibleReplica) => {
+                self.pending = None;
+                IsrOutcome::Reverted
+            }
+            Err(
+                ErrorCode::UnknownTopicOrPartition
+                | ErrorCode::UnknownTopicId
+                | ErrorCode::FencedLeaderEpoch
+                | ErrorCode::InvalidUpdateVersion
+                | ErrorCode::InvalidRequest
+                | ErrorCode::NewLeaderElected,
+            ) => IsrOutcome::Waits,
+            Err(_) => IsrOutcome::Retry,
+        }
+    }
+
+    /// Followers that have `fetch_offset` and are in the ISR: one that is not might never catch up
+    /// with the consumer.
+    pub fn read_candidates(&self, fetch_offset: Offset, now: Millis) -> Vec<ReadCandidate> {
+        self.followers
+            .iter()
+            .filter(|(id, follower)| {
+                self.isr.contains(id)
+                    && follower.log_end_offset >= fetch_offset
+                    && follower.log_start_offset <= fetch_offset
+            })
+            .map(|(&replica, follower)| ReadCandidate {
+                replica,
+                log_end_offset: follower.log_end_offset,
+                behind_ms: now - follower.last_caught_up_ms,
+            })
+            .collect()
+    }
+}
+
+/// Mistakes, for the tests that show that they are found.
+#[cfg(test)]
+impl State {
+    /// The least end of `replicas`, whatever the ISR is.
+    pub(super) fn least_end_of(
+        &self,
+        replicas: &[BrokerId],
+        log_end_offset: Offset,
+    ) -> Option<Offset> {
+        let least = self
+            .followers
+            .iter()
+            .filter(|(id, _)| replicas.contains(id))
+            .map(|(_, follower)| follower.log_end_offset)
+            .fold(log_end_offset, Offset::min);
+        (least >= 0).then_some(least)
+    }
+
+    /// A proposal that only looks at the high watermark.
+    pub(super) fn propose_expansion_at(
+        &mut self,
+        replica: BrokerId,
+        high_watermark: Offset,
+    ) -> Option<IsrProposal> {
+        let is_new = self.pending.is_none() && !self.isr.contains(&replica);
+        let end = self.followers.get(&replica)?.log_end_offset;
+        if !is_new || end < high_watermark {
+            return None;
+        }
+        let mut isr = self.isr.clone();
+        isr.push(replica);
+        Some(self.propose(isr, Some(replica)))
     }
 }
 
@@ -323,6 +608,7 @@ mod tests {
             replicas: vec![1, 2, 3],
             adding_replicas: Vec::new(),
             removing_replicas: Vec::new(),
+            leader_recovery_state: RECOVERED,
         }
     }
 
@@ -339,6 +625,7 @@ mod tests {
                 fetch_offset: offset,
                 log_start_offset: 0,
                 leader_end_offset: 120,
+                broker_epoch: -1,
                 now,
             },
         );
@@ -354,7 +641,10 @@ mod tests {
         };
         state.become_leader(only, 7, 0);
         // min.insync.replicas above the number of replicas counts as that number.
-        assert_eq!(state.high_watermark_candidate(9, 3, LAG, 0), Some(9));
+        assert_eq!(
+            state.high_watermark_candidate(9, 3, LAG, 0, |_| true),
+            Some(9)
+        );
         assert_eq!(state.effective_min_isr(3), 1);
         assert_eq!(state.acknowledged(9, 9, 3), Some(Ok(())));
     }
@@ -378,7 +668,7 @@ mod tests {
                 fetched(&mut state, replica, end, 1_000_000);
             }
             assert_eq!(
-                state.high_watermark_candidate(120, min_isr, LAG, now),
+                state.high_watermark_candidate(120, min_isr, LAG, now, |_| true),
                 expect,
                 "isr {isr:?} ends {ends:?} min {min_isr}"
             );
@@ -393,7 +683,7 @@ mod tests {
         fetched(&mut state, 3, 120, 2_000_000);
         fetched(&mut state, 3, 119, 2_000_001);
         assert_eq!(
-            state.high_watermark_candidate(125, 1, LAG, 2_000_002),
+            state.high_watermark_candidate(125, 1, LAG, 2_000_002, |_| true),
             Some(119)
         );
     }
@@ -475,5 +765,188 @@ mod tests {
             state.check_follower(9, None),
             Err(ErrorCode::NotLeaderOrFollower)
         );
+    }
+
+    const ALIVE: fn(BrokerId) -> bool = |_| true;
+
+    fn committed(proposal: &IsrProposal) -> Committed {
+        Committed {
+            leader_epoch: proposal.leader_epoch,
+            partition_epoch: proposal.partition_epoch + 1,
+            isr: proposal.isr.clone(),
+            leader_recovery_state: RECOVERED,
+        }
+    }
+
+    #[test]
+    fn a_follower_joins_from_the_high_watermark_and_the_epoch_start_on() {
+        // The epoch began at 100.
+        for (end, high_watermark, is_alive, expect) in [
+            (99, 90, true, false),
+            (100, 90, true, true),
+            (100, 101, true, false),
+            (101, 101, true, true),
+            (101, 101, false, false),
+        ] {
+            let mut state = leader(&[1]);
+            fetched(&mut state, 2, end, 1_000_000);
+            let proposal = state.propose_expansion(2, high_watermark, |_| is_alive);
+            assert_eq!(
+                proposal.is_some(),
+                expect,
+                "{end} {high_watermark} {is_alive}"
+            );
+        }
+        assert_eq!(
+            leader(&[1]).propose_expansion(2, 0, ALIVE),
+            None,
+            "never fetched"
+        );
+        assert_eq!(
+            leader(&[1]).propose_expansion(9, 0, ALIVE),
+            None,
+            "a stranger"
+        );
+    }
+
+    #[test]
+    fn one_change_at_a_time_and_the_larger_isr_counts_until_it_is_known() {
+        let now = 1_000_000 + LAG + 1;
+        let mut state = leader(&[1, 2]);
+        fetched(&mut state, 2, 120, now);
+        fetched(&mut state, 3, 110, 900_000);
+        let proposal = state.propose_expansion(3, 105, ALIVE).unwrap();
+        assert_eq!(proposal.isr, [1, 2, 3]);
+        assert_eq!(state.propose_expansion(3, 105, ALIVE), None);
+        assert_eq!(state.propose_shrink(130, LAG, now + 2 * LAG), None);
+        // 3 counts for the high watermark and for what was appended, not for new appends.
+        assert_eq!(
+            state.high_watermark_candidate(125, 1, LAG, now, ALIVE),
+            Some(110)
+        );
+        assert!(!state.has_min_isr(3));
+        assert_eq!(state.acknowledged(1, 1, 3), Some(Ok(())));
+        let answer = Ok(committed(&proposal));
+        assert_eq!(
+            state.on_isr_answer(&proposal, answer.clone()),
+            IsrOutcome::Committed
+        );
+        assert_eq!((state.isr(), state.partition_epoch()), (&[1, 2, 3][..], 6));
+        assert_eq!(state.on_isr_answer(&proposal, answer), IsrOutcome::Outdated);
+        // A shrink counts only once it is committed.
+        let later = now + 2 * LAG;
+        let proposal = state.propose_shrink(130, LAG, later).unwrap();
+        assert_eq!(proposal.isr, [1]);
+        assert_eq!(
+            state.high_watermark_candidate(130, 1, LAG, later, ALIVE),
+            Some(110)
+        );
+        state.on_isr_answer(&proposal, Ok(committed(&proposal)));
+        assert_eq!(
+            state.high_watermark_candidate(130, 1, LAG, later, ALIVE),
+            Some(130)
+        );
+    }
+
+    #[test]
+    fn who_has_the_leaders_end_stays_however_long_ago_that_was() {
+        let mut state = leader(&[1, 2, 3]);
+        fetched(&mut state, 2, 120, 1_000_000);
+        fetched(&mut state, 3, 119, 1_000_000);
+        let later = 1_000_001 + LAG;
+        assert_eq!(state.propose_shrink(120, LAG, later - 1), None);
+        assert_eq!(state.propose_shrink(120, LAG, later).unwrap().isr, [1, 2]);
+    }
+
+    #[test]
+    fn what_the_controllers_answers_mean() {
+        for (code, expect, is_pending) in [
+            (
+                ErrorCode::OperationNotAttempted,
+                IsrOutcome::Reverted,
+                false,
+            ),
+            (ErrorCode::IneligibleReplica, IsrOutcome::Reverted, false),
+            (ErrorCode::UnknownTopicOrPartition, IsrOutcome::Waits, true),
+            (ErrorCode::UnknownTopicId, IsrOutcome::Waits, true),
+            (ErrorCode::FencedLeaderEpoch, IsrOutcome::Waits, true),
+            (ErrorCode::InvalidUpdateVersion, IsrOutcome::Waits, true),
+            (ErrorCode::InvalidRequest, IsrOutcome::Waits, true),
+            (ErrorCode::NewLeaderElected, IsrOutcome::Waits, true),
+            (ErrorCode::UnknownServerError, IsrOutcome::Retry, true),
+            (ErrorCode::NotController, IsrOutcome::Retry, true),
+        ] {
+            let mut state = leader(&[1]);
+            fetched(&mut state, 2, 120, 1_000_000);
+            let proposal = state.propose_expansion(2, 0, ALIVE).unwrap();
+            assert_eq!(
+                state.on_isr_answer(&proposal, Err(code)),
+                expect,
+                "{code:?}"
+            );
+            assert_eq!(state.is_isr_pending(), is_pending, "{code:?}");
+            assert_eq!(state.isr(), [1], "{code:?}");
+        }
+        let mut state = leader(&[1]);
+        fetched(&mut state, 2, 120, 1_000_000);
+        let proposal = state.propose_expansion(2, 0, ALIVE).unwrap();
+        for stale in [
+            Committed {
+                leader_epoch: 6,
+                ..committed(&proposal)
+            },
+            Committed {
+                partition_epoch: 4,
+                ..committed(&proposal)
+            },
+        ] {
+            assert_eq!(state.on_isr_answer(&proposal, Ok(stale)), IsrOutcome::Waits);
+        }
+        state.become_leader(decision(1, 6, &[1]), 130, 0);
+        assert!(!state.is_isr_pending(), "a decision ends the wait");
+    }
+
+    #[test]
+    fn a_fetch_of_an_earlier_life_counts_for_nothing() {
+        let mut state = leader(&[1, 2]);
+        let fetch = |fetch_offset, broker_epoch| FollowerFetch {
+            fetch_offset,
+            log_start_offset: 0,
+            leader_end_offset: 120,
+            broker_epoch,
+            now: 1_000_000,
+        };
+        assert!(state.on_follower_fetch(2, fetch(100, 40)));
+        assert!(state.on_follower_fetch(2, fetch(90, 41)));
+        assert!(!state.on_follower_fetch(2, fetch(120, 40)));
+        assert!(state.on_follower_fetch(2, fetch(91, -1)));
+        assert!(!state.on_follower_fetch(9, fetch(91, -1)));
+    }
+
+    #[test]
+    fn consumers_are_sent_to_members_of_the_isr_that_have_what_they_want() {
+        let mut state = leader(&[1, 2]);
+        fetched(&mut state, 2, 110, 1_000_000);
+        fetched(&mut state, 3, 120, 1_000_000);
+        let found = |offset| {
+            let found = state.read_candidates(offset, 1_000_000);
+            found.iter().map(|one| one.replica).collect::<Vec<_>>()
+        };
+        assert_eq!(found(110), [2]);
+        assert!(found(111).is_empty());
+        assert!(found(-1).is_empty());
+    }
+
+    #[test]
+    fn a_leader_has_recovered_and_says_so_with_the_next_change() {
+        let mut state = State::new(1);
+        let recovering = Decision {
+            leader_recovery_state: RECOVERING,
+            ..decision(1, 5, &[1])
+        };
+        state.become_leader(recovering, 100, 0);
+        fetched(&mut state, 2, 120, 0);
+        let proposal = state.propose_expansion(2, 0, ALIVE).unwrap();
+        assert_eq!(proposal.leader_recovery_state, RECOVERED);
     }
 }

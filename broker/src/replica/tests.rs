@@ -33,6 +33,9 @@ use crate::zk::embedded::Embedded;
 use crate::zk::session::create_persistent_paths;
 use crate::zk::{CreateMode, Store, data, paths};
 
+mod exploration;
+pub(super) mod memory;
+
 const ME: BrokerId = 1;
 const OTHER: BrokerId = 2;
 const TOPIC_ID: Uuid = Uuid::from_u128(0xabcdef);
@@ -343,6 +346,8 @@ fn to_fetch(index: i32, offset: Offset) -> ToFetch {
 fn at_once() -> FetchParams {
     FetchParams {
         replica_id: -1,
+        replica_epoch: -1,
+        reader: None,
         max_wait: Duration::ZERO,
         min_bytes: 1,
         max_bytes: 50 << 20,

@@ -1,56 +1,51 @@
-//! Producer ids in blocks of 1000 (`ProducerIdManager`, contract §3.11).
+//! Producer ids, out of blocks that the controller gives (`RPCProducerIdManager`, contract §3.11).
 //!
-//! 1. No id is given twice in a cluster: a block is ours only once `/latest_producer_id_block` says
-//!    so, written against the version that was read.
-//! 2. A block that was claimed and not used up before a stop is lost, as in Kafka.
+//! 1. No id is given twice in a cluster: the controller gives a block to one broker only.
+//! 2. A block that was given and not used up before a stop is lost, as in Kafka.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use crate::error::{ErrorCode, KafkaCode};
-use crate::types::{BrokerId, ProducerId};
-use crate::zk::data::ProducerIdBlock;
-use crate::zk::{CreateMode, Error as StoreError, Store, paths};
+use crate::types::ProducerId;
+use crate::zk::BoxFuture;
 
-const BLOCK_SIZE: i64 = 1000;
+/// Gives blocks: the controller, wherever it is.
+pub trait BlockSource: Send + Sync + 'static {
+    /// Ids that nobody else has or will get; the end is exclusive.
+    fn next_block(&self) -> BoxFuture<'_, Result<Range<ProducerId>, String>>;
+}
 
 /// Why no id could be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{path}: {reason}; no producer id can be given until it is repaired", path = paths::PRODUCER_ID_BLOCK)]
-    Unreadable { reason: String },
-    #[error("no block of producer ids: {0}")]
-    Store(#[from] StoreError),
-    #[error("the {BLOCK_SIZE} ids after {last} would pass the largest id there is")]
-    Exhausted { last: ProducerId },
+    #[error("the controller gave no block of producer ids: {0}; the client tries again")]
+    NoBlock(String),
 }
 
 impl KafkaCode for Error {
     fn code(&self) -> ErrorCode {
         match self {
-            // Clients try again.
-            Self::Store(_) => ErrorCode::CoordinatorLoadInProgress,
-            Self::Unreadable { .. } | Self::Exhausted { .. } => ErrorCode::UnknownServerError,
+            // Not REQUEST_TIMED_OUT or the like: old clients take those for fatal here.
+            Self::NoBlock(_) => ErrorCode::CoordinatorLoadInProgress,
         }
     }
 }
 
-/// Gives out the ids of the blocks this broker claimed.
+/// Gives out the ids of the blocks this broker got.
 pub struct ProducerIds {
-    store: Arc<dyn Store>,
-    broker_id: BrokerId,
-    /// The next id and the end of the block (exclusive). Held while a block is claimed, so that
-    /// those who come meanwhile share it.
-    block: Mutex<std::ops::Range<ProducerId>>,
+    source: Arc<dyn BlockSource>,
+    /// The next id and the end of the block. Held while a block is asked for, so that those who
+    /// come meanwhile share it.
+    block: Mutex<Range<ProducerId>>,
 }
 
 impl ProducerIds {
-    pub fn new(store: Arc<dyn Store>, broker_id: BrokerId) -> Self {
+    pub fn new(source: Arc<dyn BlockSource>) -> Self {
         Self {
-            store,
-            broker_id,
+            source,
             block: Mutex::new(0..0),
         }
     }
@@ -59,117 +54,71 @@ impl ProducerIds {
     pub async fn next(&self) -> Result<ProducerId, Error> {
         let mut block = self.block.lock().await;
         if block.is_empty() {
-            *block = self.claim().await?;
+            let next = self.source.next_block().await.map_err(Error::NoBlock)?;
+            if next.is_empty() || next.start < 0 {
+                return Err(Error::NoBlock(format!("{next:?} holds no id")));
+            }
+            *block = next;
         }
         let id = block.start;
         block.start += 1;
         Ok(id)
     }
-
-    async fn claim(&self) -> Result<std::ops::Range<ProducerId>, Error> {
-        loop {
-            let (data, version) = match self.store.get(paths::PRODUCER_ID_BLOCK).await {
-                Ok((data, stat)) => (data, Some(stat.version)),
-                Err(StoreError::NoNode { .. }) => (Bytes::new(), None),
-                Err(error) => return Err(error.into()),
-            };
-            let last = match ProducerIdBlock::decode(&data) {
-                Ok(Some(block)) => block.last,
-                Ok(None) => -1,
-                Err(error) => {
-                    return Err(Error::Unreadable {
-                        reason: error.to_string(),
-                    });
-                }
-            };
-            let next = ProducerIdBlock {
-                broker: self.broker_id,
-                first: last.checked_add(1).ok_or(Error::Exhausted { last })?,
-                last: last
-                    .checked_add(BLOCK_SIZE)
-                    .ok_or(Error::Exhausted { last })?,
-            };
-            let written = match version {
-                Some(version) => self
-                    .store
-                    .set(paths::PRODUCER_ID_BLOCK, next.encode(), Some(version))
-                    .await
-                    .map(drop),
-                None => self
-                    .store
-                    .create(
-                        paths::PRODUCER_ID_BLOCK,
-                        next.encode(),
-                        CreateMode::Persistent,
-                    )
-                    .await
-                    .map(drop),
-            };
-            match written {
-                Ok(()) => return Ok(next.first..next.last + 1),
-                // Another broker was faster, or the answer to our own write was lost: read again.
-                Err(StoreError::BadVersion { .. } | StoreError::NodeExists { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
-    use crate::clock::ManualClock;
-    use crate::zk::embedded::Embedded;
 
-    async fn store() -> (tempfile::TempDir, Arc<dyn Store>) {
-        let folder = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(
-            Embedded::open(folder.path(), Arc::new(ManualClock::at(1)))
-                .unwrap()
-                .connect(),
-        );
-        (folder, store)
-    }
+    /// Blocks of three; every fourth time none.
+    #[derive(Default)]
+    struct Blocks(AtomicI64);
 
-    #[tokio::test]
-    async fn two_brokers_never_give_the_same_id() {
-        let (_folder, store) = store().await;
-        let (a, b) = (
-            ProducerIds::new(store.clone(), 1),
-            ProducerIds::new(store, 2),
-        );
-        let mut given = std::collections::HashSet::new();
-        for _ in 0..1500 {
-            assert!(given.insert(a.next().await.unwrap()));
-            assert!(given.insert(b.next().await.unwrap()));
+    impl BlockSource for Blocks {
+        fn next_block(&self) -> BoxFuture<'_, Result<Range<ProducerId>, String>> {
+            Box::pin(async {
+                let n = self.0.fetch_add(1, Ordering::Relaxed);
+                if n % 4 == 3 {
+                    return Err("NOT_CONTROLLER".to_owned());
+                }
+                Ok(n * 3..n * 3 + 3)
+            })
         }
-        // Two blocks each.
-        assert_eq!(given.iter().max(), Some(&3499));
     }
 
     #[tokio::test]
-    async fn the_first_block_is_kafkas() {
-        let (_folder, store) = store().await;
-        assert_eq!(ProducerIds::new(store.clone(), 7).next().await.unwrap(), 0);
-        let (data, _) = store.get(paths::PRODUCER_ID_BLOCK).await.unwrap();
-        assert_eq!(
-            data,
-            r#"{"version":1,"broker":7,"block_start":"0","block_end":"999"}"#
-        );
+    async fn two_brokers_never_give_the_same_id_and_a_refusal_is_passed_over() {
+        let source = Arc::new(Blocks::default());
+        let brokers = [
+            ProducerIds::new(source.clone()),
+            ProducerIds::new(source.clone()),
+        ];
+        let mut given = std::collections::HashSet::new();
+        let mut refused = 0;
+        for _ in 0..100 {
+            for broker in &brokers {
+                match broker.next().await {
+                    Ok(id) => assert!(given.insert(id), "{id} was given before"),
+                    Err(error) => {
+                        refused += 1;
+                        assert_eq!(error.code(), ErrorCode::CoordinatorLoadInProgress);
+                    }
+                }
+            }
+        }
+        assert!(refused > 0 && given.len() + refused == 200);
     }
 
     #[tokio::test]
-    async fn garbage_in_the_znode_is_an_error_with_a_code() {
-        let (_folder, store) = store().await;
-        store
-            .create(
-                paths::PRODUCER_ID_BLOCK,
-                Bytes::from_static(b"{"),
-                CreateMode::Persistent,
-            )
-            .await
-            .unwrap();
-        let error = ProducerIds::new(store, 1).next().await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::UnknownServerError);
+    async fn a_block_without_ids_is_refused() {
+        struct Empty;
+        impl BlockSource for Empty {
+            fn next_block(&self) -> BoxFuture<'_, Result<Range<ProducerId>, String>> {
+                Box::pin(async { Ok(7..7) })
+            }
+        }
+        assert!(ProducerIds::new(Arc::new(Empty)).next().await.is_err());
     }
 }

@@ -55,13 +55,20 @@ accepted! {
         "Kafka's text names its own id twice";
     "DescribeGroups" ANY, "groups: joining wrongly" "nobody joined" "*.group_state":
         "Kafka keeps a group that nobody could join for some minutes; Ottla drops it at once (H26)";
+    "ListOffsets" 0..=0, "list offsets" "*, -1 offsets" "*": JAVA;
     "OffsetCommit" 0..=0, "groups: commit and fetch offsets" "no group" "*": JAVA;
     "OffsetFetch" 0..=0, "groups: commit and fetch offsets" "no group" "*": JAVA;
     "Metadata" 12..=12, "metadata by id" "neither id nor name" "*": JAVA;
     "Fetch" ANY, "fetch by topic id" "nil id*" "*": JAVA;
     "Fetch" ANY, "fetch within sizes" "-*" "*": JAVA;
     "Fetch" 0..=3, "fetch*" "*" "*.records*": PADDING;
-    "Fetch" 0..=3, "fetch, other" "zstd" "*.records*": NULL_RECORDS;
+    "Fetch" ANY, "*" "*" "*.records": NULL_RECORDS;
+    "CreateTopics" ANY, "create topics, defaults and assignments" "a negative partition" "*": JAVA;
+    "OffsetCommit" 0..=0, "groups: commit and fetch offsets" "twice, and unknown" "topics*":
+        "v0 of Kafka lists a partition as often as it was named; Ottla as every other version does";
+    "Produce" ANY, "produce and pack anew" "none, a gap" "*": DELTAS;
+    "Produce" ANY, "produce and pack anew" "*, a gap" "*": PACKED;
+    "Fetch" ANY, "produce and pack anew" "stored of a gap" "*": PACKED;
     "Produce" ANY, "produce batches that are wrong" "* that is none" "*": PACKED;
     "Fetch" ANY, "produce batches that are wrong" "stored of * that is none" "*": PACKED;
     "Produce" ANY, "produce batches that are wrong" "H22 codec*" "*": JAVA;
@@ -78,5 +85,12 @@ accepted! {
     "Fetch" ANY, "produce records that are wrong" "stored of H15*, none" "*": DELTAS;
     "Produce" ANY, "produce records that are wrong" "H18*" "*": OVERFLOW;
     "Fetch" ANY, "produce records that are wrong" "stored of H18*" "*": OVERFLOW;
-    "Produce" ANY, "produce records that are wrong" "H1[567]*" "*": PACKED;
+    "Produce" ANY, "produce records that are wrong" "H1*, gzip" "*": PACKED;
+    "Fetch" ANY, "produce records that are wrong" "stored of H1*, gzip" "*": PACKED;
+    "Produce" ANY, "produce records that are wrong" "H1*, snappy" "*": PACKED;
+    "Fetch" ANY, "produce records that are wrong" "stored of H1*, snappy" "*": PACKED;
+    "Produce" ANY, "produce records that are wrong" "H1*, lz4" "*": PACKED;
+    "Fetch" ANY, "produce records that are wrong" "stored of H1*, lz4" "*": PACKED;
+    "Produce" ANY, "produce records that are wrong" "H1*, zstd" "*": PACKED;
+    "Fetch" ANY, "produce records that are wrong" "stored of H1*, zstd" "*": PACKED;
 }

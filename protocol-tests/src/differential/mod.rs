@@ -199,7 +199,7 @@ impl Case<'_> {
     /// Versions of an API that both sides offer; none when one of them does not offer the API.
     pub fn versions<R: Request>(&self) -> impl Iterator<Item = i16> + use<R> {
         let found = self.run.offered.iter().find(|(key, _, _)| *key == R::KEY);
-        found.map_or(1..=0, |(_, min, max)| *min..=*max)
+        found.map(|&(_, min, max)| min..=max).into_iter().flatten()
     }
 
     /// Another pair of connections.

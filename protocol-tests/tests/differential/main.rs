@@ -34,6 +34,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.min.session.timeout.ms", "100"),
     ("zookeeper.session.timeout.ms", "18000"),
+    // The records of the cases are years old.
+    ("log.retention.ms", "-1"),
 ];
 
 fn cases() -> Vec<Test> {

@@ -175,7 +175,9 @@ fn create_assigned(case: &mut Case<'_>) -> Result<()> {
         let name = format!("assigned-{version}");
         let good = assigned(&name, &[(0, &[0]), (1, &[0])]);
         case.ask(version, "two partitions", create(vec![good]))?;
-        let wrong: &[(&str, &[(i32, &[i32])])] = &[
+        /// Partition and its replicas.
+        type Assigned<'a> = (i32, &'a [i32]);
+        let wrong: &[(&str, &[Assigned<'_>])] = &[
             ("a broker twice", &[(0, &[0, 0])]),
             ("no brokers", &[(0, &[])]),
             ("a gap", &[(0, &[0]), (2, &[0])]),

@@ -34,7 +34,7 @@ use crate::cluster::image::{
 };
 use crate::cluster::update::ControllerEpochGate;
 use crate::config::{Config, LiveConfig, Properties};
-use crate::controller::channel::LocalBroker;
+use crate::controller::channel::{ChannelSettings, LocalBroker};
 use crate::controller::core::Settings;
 use crate::controller::run::{Controller, ControllerParts};
 use crate::error::ErrorCode;
@@ -45,18 +45,20 @@ use crate::net::{Chunk, Handler, Outcome, Peer};
 use crate::record::batch::BatchIter;
 use crate::record::build::{BatchOptions, NewRecord, build_batch};
 use crate::replica::manager::{Parts, ReplicaManager};
-use crate::txn::producer_id::ProducerIds;
+use crate::txn::producer_id::{BlockSource, ProducerIds};
 use crate::types::{BrokerId, TopicName, Uuid};
 use crate::zk::embedded::Embedded;
 use crate::zk::session::create_persistent_paths;
 use crate::zk::{BoxFuture, Store};
+
+mod control;
 
 const ME: BrokerId = 1;
 const OTHER: BrokerId = 2;
 const TOPIC_ID: Uuid = Uuid::from_u128(0xabcdef);
 
 /// A controller that nobody obeys: the tests decide themselves.
-struct Deaf;
+pub(super) struct Deaf;
 
 impl LocalBroker for Deaf {
     fn leader_and_isr(&self, _: LeaderAndIsrRequest) -> BoxFuture<'_, LeaderAndIsrResponse> {
@@ -68,6 +70,39 @@ impl LocalBroker for Deaf {
     fn stop_replica(&self, _: StopReplicaRequest) -> BoxFuture<'_, StopReplicaResponse> {
         Box::pin(async { StopReplicaResponse::default() })
     }
+}
+
+impl BlockSource for Deaf {
+    fn next_block(&self) -> BoxFuture<'_, Result<std::ops::Range<i64>, String>> {
+        Box::pin(async { Ok(0..1000) })
+    }
+}
+
+/// All batches of a log.
+pub(super) fn bytes_of_log(log: &crate::log::Log) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut offset = log.log_start_offset();
+    while offset < log.log_end_offset() {
+        let read = log
+            .read(crate::log::ReadRequest {
+                offset,
+                max_bytes: 1 << 20,
+                upper_bound: log.log_end_offset(),
+                min_one_message: true,
+                with_aborted: false,
+            })
+            .unwrap();
+        let region = read.region.unwrap();
+        let mut bytes = vec![0; region.len];
+        let from = region.position;
+        region.file.read_exact_at(&mut bytes, from).unwrap();
+        for frame in BatchIter::new(&bytes) {
+            let batch = crate::record::batch::Batch::parse(frame.unwrap().bytes).unwrap();
+            offset = batch.header().last_offset() + 1;
+        }
+        all.extend_from_slice(&bytes);
+    }
+    all
 }
 
 /// A broker that leads `t` 0 to 3 and `__consumer_offsets` 0; `t` 9 is led by broker 2.
@@ -105,6 +140,7 @@ impl Served {
         let cluster = Arc::new(Cluster::new("cluster".to_owned()));
         cluster.publish(image());
         let live = Arc::new(LiveConfig::new(config.clone()));
+        let gate = Arc::new(ControllerEpochGate::default());
         let replicas = ReplicaManager::new(Parts {
             broker_id: ME,
             config: Arc::clone(&live),
@@ -112,7 +148,7 @@ impl Served {
             cluster: Arc::clone(&cluster),
             store: Arc::clone(&store),
             logs: Arc::clone(&logs),
-            gate: Arc::new(ControllerEpochGate::default()),
+            gate: Arc::clone(&gate),
         });
         let response = replicas.become_leader_or_follower(decisions()).await;
         assert_eq!(response.error_code, 0);
@@ -127,6 +163,7 @@ impl Served {
         );
         let controller = Controller::start(ControllerParts {
             settings: Settings::from_config(&config),
+            channel: ChannelSettings::from_config(&config),
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             local: Arc::new(Deaf),
@@ -138,7 +175,8 @@ impl Served {
             config: live,
             clock,
             cluster,
-            producer_ids: Arc::new(ProducerIds::new(Arc::clone(&store), ME)),
+            gate,
+            producer_ids: Arc::new(ProducerIds::new(Arc::new(Deaf))),
             store,
             logs,
             replicas,

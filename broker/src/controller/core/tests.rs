@@ -20,6 +20,8 @@ use crate::zk;
 
 use super::*;
 
+mod exploration;
+
 fn settings() -> Settings {
     Settings {
         controller_id: 0,
@@ -150,6 +152,7 @@ impl World {
                 .map(|(partition, state)| (partition.clone(), state.clone()))
                 .collect(),
             deletions: self.marks.iter().cloned().collect(),
+            ..Snapshot::default()
         };
         let epoch = self.epoch;
         self.feed(Event::Elected { epoch, snapshot });
@@ -168,7 +171,10 @@ impl World {
                         asked = Some(ops);
                     }
                     Effect::Send { broker, request } => self.receive(broker, request),
-                    Effect::AddBroker(_) | Effect::RemoveBroker(_) | Effect::ForgetTopic(_) => {}
+                    Effect::AddBroker(_)
+                    | Effect::RemoveBroker(_)
+                    | Effect::ForgetTopic(_)
+                    | Effect::Answer { .. } => {}
                 }
             }
             let Some(ops) = asked else {
@@ -231,6 +237,8 @@ impl World {
                 self.marks.remove(&topic);
                 StoreReply::Done
             }
+            StoreOp::ForgetReassignments(_) | StoreOp::DeletePreferredElections => StoreReply::Done,
+            StoreOp::ClaimProducerIds(_) => StoreReply::ProducerIds(0),
         }
     }
 
@@ -498,7 +506,7 @@ fn one_partition(isr: Vec<BrokerId>, leader: BrokerId) -> Snapshot {
                 controller_epoch: 2,
             },
         )],
-        deletions: Vec::new(),
+        ..Snapshot::default()
     }
 }
 

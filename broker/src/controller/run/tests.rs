@@ -17,6 +17,8 @@ use crate::types::TopicPartition;
 
 use super::*;
 
+mod cluster;
+
 const BROKER: &str = r#"{"version":5,"host":"localhost","port":9092,"jmx_port":-1,"timestamp":"1","endpoints":["PLAINTEXT://localhost:9092"],"listener_security_protocol_map":{"PLAINTEXT":"PLAINTEXT"},"features":{}}"#;
 const TOPIC_ID: &str = "pJ5kLr2uTqWk7oXxkYx1Sg";
 
@@ -114,6 +116,12 @@ fn start(store: &Arc<RecordingStore>) -> Fixture {
             delete_topic_enable: true,
             unclean_leader_election_enable: false,
             leader_imbalance_per_broker_percentage: 10,
+        },
+        channel: ChannelSettings {
+            local_id: 0,
+            listener: "PLAINTEXT".to_owned(),
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
         },
         store: store.clone(),
         clock: Arc::new(ManualClock::at(1_718_000_000_000)),

@@ -451,15 +451,17 @@ fn follower_appends_keep_offsets_and_epochs() {
     let bytes = bytes_of(&info.region.unwrap());
     let log = follower.log();
     // Cut within the last batch, then fetched again from there.
-    let done = log.append_as_follower(&bytes[..bytes.len() - 1]).unwrap();
+    let done = log
+        .append_as_follower(&bytes[..bytes.len() - 1], 4)
+        .unwrap();
     assert_eq!((done.base_offset, done.last_offset), (0, 4));
     let rest = bytes_of(&leader.log().read(request(5, 6)).unwrap().region.unwrap());
-    log.append_as_follower(&rest).unwrap();
+    log.append_as_follower(&rest, 4).unwrap();
     assert_eq!(offsets_from(&log, 0), offsets_from(&leader.log(), 0));
     assert_eq!(log.epoch_for_offset(4), Some(1));
     assert_eq!(log.epoch_for_offset(5), Some(4));
     assert!(matches!(
-        log.append_as_follower(&bytes),
+        log.append_as_follower(&bytes, 4),
         Err(Error::UnexpectedOffset { next_offset: 6, .. })
     ));
     let mut damaged = bytes_of(&leader.log().read(request(0, 6)).unwrap().region.unwrap());
@@ -467,11 +469,67 @@ fn follower_appends_keep_offsets_and_epochs() {
     assert_eq!(
         follower
             .log()
-            .append_as_follower(&damaged)
+            .append_as_follower(&damaged, 4)
             .unwrap_err()
             .code(),
         ErrorCode::CorruptMessage
     );
+}
+
+#[test]
+fn a_follower_takes_nothing_of_a_later_epoch_than_its_leaders() {
+    let leader = Bench::new(LogConfig::default());
+    for (count, epoch) in [(2, 1), (3, 4)] {
+        leader.log().append_as_leader(&batch(count), epoch).unwrap();
+    }
+    let bytes = bytes_of(&leader.log().read(request(0, 5)).unwrap().region.unwrap());
+    let follower = Bench::new(LogConfig::default());
+    let log = follower.log();
+    log.append_as_follower(&bytes, 3).unwrap();
+    assert_eq!((log.log_end_offset(), log.latest_epoch()), (2, Some(1)));
+    let rest = bytes_of(&leader.log().read(request(2, 5)).unwrap().region.unwrap());
+    assert_eq!(
+        log.append_as_follower(&rest, 3).unwrap_err().code(),
+        ErrorCode::UnknownLeaderEpoch
+    );
+    log.append_as_follower(&rest, 4).unwrap();
+    assert_eq!(log.log_end_offset(), 5);
+}
+
+#[test]
+fn offsets_that_cannot_be_are_refused() {
+    let leader = Bench::new(LogConfig::default());
+    leader.log().append_as_leader(&batch(2), 1).unwrap();
+    let bytes = bytes_of(&leader.log().read(request(0, 2)).unwrap().region.unwrap());
+    let follower = Bench::new(LogConfig::default());
+    // The base offset is not covered by the CRC.
+    for base in [-1, i64::MIN, i64::MAX - 1, i64::MAX] {
+        let mut bytes = bytes.clone();
+        bytes[..8].copy_from_slice(&base.to_be_bytes());
+        let refused = follower.log().append_as_follower(&bytes, 1);
+        assert_eq!(
+            refused.unwrap_err().code(),
+            ErrorCode::CorruptMessage,
+            "{base}"
+        );
+    }
+    let twice = [bytes.clone(), bytes].concat();
+    assert!(follower.log().append_as_follower(&twice, 1).is_err());
+    assert_eq!(follower.log().log_end_offset(), 0);
+}
+
+#[test]
+fn a_follower_raises_its_log_start_no_further_than_its_high_watermark() {
+    let bench = Bench::new(LogConfig::default());
+    let log = bench.log();
+    log.append_as_leader(&batch(5), 0).unwrap();
+    log.advance_high_watermark(3);
+    log.follow_log_start_offset(4).unwrap();
+    assert_eq!(log.log_start_offset(), 0);
+    log.follow_log_start_offset(3).unwrap();
+    assert_eq!(log.log_start_offset(), 3);
+    log.follow_log_start_offset(1).unwrap();
+    assert_eq!(log.log_start_offset(), 3);
 }
 
 #[test]
