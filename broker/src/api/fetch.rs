@@ -75,16 +75,6 @@ pub async fn handle(cx: &Context, request: FetchRequest) -> FetchAnswer {
     } else {
         request.replica_id.0
     };
-<<<<<<< HEAD
-    // Kafka fails on a level it does not know, whatever is asked.
-    if !matches!(request.isolation_level, READ_UNCOMMITTED | READ_COMMITTED) {
-        return FetchAnswer {
-            response: refuse(&request, ErrorCode::UnknownServerError),
-            regions: Vec::new(),
-        };
-    }
-=======
->>>>>>> main
     let opened = cx.rooms.replicas.open_fetch(SessionRequest {
         session_id: request.session_id,
         session_epoch: request.session_epoch,
