@@ -48,7 +48,7 @@ pub async fn handle(cx: &Context, request: ProduceRequest) -> ProduceResponse {
     let entries = entries(&request);
     let mut answers: Vec<Option<Appended>> = Vec::with_capacity(entries.len());
     let mut to_append = Vec::with_capacity(entries.len());
-    for (partition, records) in entries.iter() {
+    for (partition, records) in &entries {
         let refusal = check(cx, &request, partition, records);
         if refusal.is_none() {
             to_append.push(ToAppend {
@@ -71,7 +71,8 @@ pub async fn handle(cx: &Context, request: ProduceRequest) -> ProduceResponse {
     for (answer, appended) in open.zip(appended) {
         *answer = Some(appended);
     }
-    let answers = entries.into_keys().zip(answers.into_iter().flatten());
+    let partitions = entries.into_iter().map(|(partition, _)| partition);
+    let answers = partitions.zip(answers.into_iter().flatten());
     respond(cx, &request, answers.collect())
 }
 
@@ -105,7 +106,13 @@ fn check(
 
 /// The records by partition. As in Kafka the last entry of a partition named twice counts, so that
 /// nothing is appended twice.
-fn entries(request: &ProduceRequest) -> IndexMap<TopicPartition, Bytes> {
+fn entries(request: &ProduceRequest) -> Vec<(TopicPartition, Bytes)> {
+    if let [topic] = &request.topic_data[..]
+        && let [partition] = &topic.partition_data[..]
+    {
+        let only = TopicPartition::new(TopicName::new(&topic.name), partition.index);
+        return vec![(only, partition.records.clone().unwrap_or_default())];
+    }
     let mut entries = IndexMap::new();
     for topic in &request.topic_data {
         let name = TopicName::new(&topic.name);
@@ -116,7 +123,7 @@ fn entries(request: &ProduceRequest) -> IndexMap<TopicPartition, Bytes> {
             );
         }
     }
-    entries
+    entries.into_iter().collect()
 }
 
 /// Looks at the first batch of every partition, up to the first that is transactional
@@ -149,6 +156,7 @@ fn respond(
 ) -> ProduceResponse {
     let mut nodes: HashMap<BrokerId, Node> = HashMap::new();
     let mut topics: IndexMap<TopicName, Vec<PartitionProduceResponse>> = IndexMap::new();
+    let mut only_topic = Vec::new();
     for (partition, appended) in answers {
         let mut answer = answer(partition.partition, appended);
         if cx.version < 8 {
@@ -162,10 +170,14 @@ fn respond(
                 .with_leader_epoch(leader_epoch);
             nodes.extend(node.map(|node| (leader, node)));
         }
-        topics.entry(partition.topic).or_default().push(answer);
+        if request.topic_data.len() == 1 {
+            only_topic.push(answer);
+        } else {
+            topics.entry(partition.topic).or_default().push(answer);
+        }
     }
     let mut names = request.topic_data.iter().map(|topic| &topic.name);
-    let topics = topics
+    let mut topics: Vec<TopicProduceResponse> = topics
         .into_iter()
         .filter_map(|(topic, partitions)| {
             // First entries of topics come in the request's order.
@@ -177,6 +189,15 @@ fn respond(
             )
         })
         .collect();
+    if let [topic] = &request.topic_data[..]
+        && !only_topic.is_empty()
+    {
+        topics.push(
+            TopicProduceResponse::default()
+                .with_name(topic.name.clone())
+                .with_partition_responses(only_topic),
+        );
+    }
     let endpoints = nodes
         .into_values()
         .map(|node| {
