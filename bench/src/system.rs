@@ -304,10 +304,6 @@ impl System {
         self.folder.join("data")
     }
 
-    pub fn log(&self) -> String {
-        self.process.as_ref().map(Process::log).unwrap_or_default()
-    }
-
     /// SIGTERM; its data stays for another start.
     pub fn stop(&mut self) -> Result<()> {
         self.process.take().map_or(Ok(()), Process::terminate)

@@ -831,9 +831,12 @@ fn sizes(case: &mut Case<'_>) -> Result<()> {
         for name in ["small-batches", "small-segments", "unpacked-size"] {
             let request = produce(name, vec![(0, Batch::new(1).bytes())]);
             case.ask(version, &format!("a small batch to {name}"), request)?;
-            let request = produce(name, vec![(0, Batch::of(&[big.clone()]).bytes())]);
+            let request = produce(
+                name,
+                vec![(0, Batch::of(std::slice::from_ref(&big)).bytes())],
+            );
             case.ask(version, &format!("a big batch to {name}"), request)?;
-            let batch = Batch::of(&[big.clone()]).packed(Codec::Gzip);
+            let batch = Batch::of(std::slice::from_ref(&big)).packed(Codec::Gzip);
             let request = produce(name, vec![(0, batch.bytes())]);
             case.ask(version, &format!("a packed big batch to {name}"), request)?;
         }

@@ -54,7 +54,7 @@ use crate::zk::embedded::Embedded;
 use crate::zk::session::create_persistent_paths;
 
 const TOPIC_ID: Uuid = Uuid::from_u128(0xabcdef);
-const CLIENT: Origin = Origin::Client { produce_version: 9 };
+const CLIENT: Origin = Origin::Client;
 /// Longer than any test may take.
 const LONG: Duration = Duration::from_secs(60);
 
