@@ -276,3 +276,58 @@ fn refuse_all(
         .collect();
     ProduceResponse::default().with_responses(topics)
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::TopicName as WireTopicName;
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+
+    use super::*;
+    use crate::record::build::{BatchOptions, NewRecord, build_batch};
+
+    fn request(partitions: Vec<Bytes>) -> ProduceRequest {
+        let partitions = (0..)
+            .zip(partitions)
+            .map(|(index, records)| {
+                PartitionProduceData::default()
+                    .with_index(index)
+                    .with_records(Some(records))
+            })
+            .collect();
+        ProduceRequest::default().with_topic_data(vec![
+            TopicProduceData::default()
+                .with_name(WireTopicName(StrBytes::from_static_str("t")))
+                .with_partition_data(partitions),
+        ])
+    }
+
+    fn batch(transactional: bool) -> Bytes {
+        let options = BatchOptions {
+            transactional,
+            ..BatchOptions::default()
+        };
+        build_batch(&[NewRecord::default()], &options)
+    }
+
+    #[test]
+    fn a_batch_without_a_beginning_fails_the_request_unless_a_transaction_comes_first() {
+        let broken = Bytes::from_static(&[0; 100]);
+        let look = |partitions| has_transactional_records(&request(partitions));
+        assert_eq!(look(vec![batch(false), Bytes::new()]), Ok(false));
+        assert_eq!(look(vec![batch(false), batch(true)]), Ok(true));
+        assert_eq!(look(vec![batch(true), broken.clone()]), Ok(true));
+        assert_eq!(
+            look(vec![batch(false), broken.clone(), batch(true)]),
+            Err(record::Error::SizeTooSmall { size: 0 })
+        );
+        let answer = refuse_all(
+            &request(vec![batch(false), broken]),
+            ErrorCode::CorruptMessage,
+            Some("why".to_owned()),
+        );
+        for partition in &answer.responses[0].partition_responses {
+            assert_eq!((partition.error_code, partition.log_start_offset), (2, -1));
+            assert_eq!(partition.error_message.as_deref(), Some("why"));
+        }
+    }
+}

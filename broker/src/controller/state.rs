@@ -569,3 +569,51 @@ impl ControllerContext {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(current: &ReplicaAssignment, target: &[BrokerId], expect: [&[BrokerId]; 3]) {
+        let next = current.reassign_to(target);
+        let lists = [&next.replicas[..], &next.adding, &next.removing];
+        assert_eq!(lists, expect, "{current} to {target:?}");
+    }
+
+    #[test]
+    fn a_reassignment_holds_both_ends_of_its_way() {
+        let plain = ReplicaAssignment::of(vec![1, 2, 3]);
+        check(&plain, &[4, 5], [&[4, 5, 1, 2, 3], &[4, 5], &[1, 2, 3]]);
+        check(&plain, &[3, 4, 2], [&[3, 4, 2, 1], &[4], &[1]]);
+        check(&plain, &[2, 1, 3], [&[2, 1, 3], &[], &[]]);
+        // Replaced on its way, and cancelled: where it came from counts, not where it was going.
+        let moving = plain.reassign_to(&[4, 5]);
+        check(&moving, &[1, 6], [&[1, 6, 2, 3], &[6], &[2, 3]]);
+        check(&moving, &moving.origin(), [&[1, 2, 3], &[], &[]]);
+    }
+
+    fn ids() -> impl Strategy<Value = Vec<BrokerId>> {
+        proptest::sample::subsequence(vec![0, 1, 2, 3, 4, 5], 1..=4).prop_shuffle()
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_replaced_origin_and_target_are_kept(
+            origin in ids(), first in ids(), second in ids(),
+        ) {
+            let moving = ReplicaAssignment::of(origin.clone()).reassign_to(&first);
+            prop_assert_eq!(moving.target(), first.clone());
+            let replaced = moving.reassign_to(&second);
+            prop_assert_eq!(replaced.target(), second);
+            for assignment in [&moving, &replaced] {
+                let mut back = assignment.origin();
+                back.sort_unstable();
+                let mut from = origin.clone();
+                from.sort_unstable();
+                prop_assert_eq!(back, from);
+            }
+        }
+    }
+}
