@@ -99,8 +99,8 @@ part release cargo build --release
 part instructions cargo run --release -p bench --bin instructions
 beside kafka-tools suite kafka-tools -- takeover suite takeover
 beside operation suite operation -- bigfile suite bigfile
-beside znodes suite znodes -- clients suite clients
-part checker compat/test_history.py
+beside own-tools suite own-tools -- clients suite clients
+beside znodes suite znodes -- checker compat/test_history.py
 beside cluster-admin admin -- cluster suite cluster
 beside rolling suite rolling -- chaos suite chaos
 

@@ -1,5 +1,5 @@
-"""As much of Kafka's protocol as it takes to send a Produce request to one chosen broker, which no
-client library does: they go to whom they believe to lead."""
+"""As much of Kafka's protocol as it takes to send Produce and Metadata requests to one chosen
+broker, which no client library does: they go to whom they believe to lead."""
 
 import socket
 import struct
@@ -60,6 +60,41 @@ class Connection:
         answer = self.receive()
         at = 4 + 4 + 2 + struct.unpack_from(">h", answer, 8)[0] + 4 + 4
         return struct.unpack_from(">hq", answer, at)
+
+    def metadata(self):
+        """{(topic, partition): (leader, isr)} of every partition, by Metadata v1."""
+        self.correlation += 1
+        self.socket.sendall(struct.pack(">ihhihi", 14, 3, 1, self.correlation, -1, -1))
+        answer, at = self.receive(), 4
+
+        def number(form):
+            nonlocal at
+            value, = struct.unpack_from(form, answer, at)
+            at += struct.calcsize(form)
+            return value
+
+        def text():
+            nonlocal at
+            length = max(number(">h"), 0)
+            at += length
+            return answer[at - length:at].decode()
+
+        def numbers():
+            return [number(">i") for _ in range(number(">i"))]
+        for _ in range(number(">i")):
+            # Id, host, port, rack.
+            number(">i"), text(), number(">i"), text()
+        number(">i")
+        found = {}
+        for _ in range(number(">i")):
+            number(">h")
+            topic = text()
+            number(">b")
+            for _ in range(number(">i")):
+                number(">h")
+                partition, leader, _, isr = number(">i"), number(">i"), numbers(), numbers()
+                found[topic, partition] = leader, isr
+        return found
 
     def receive(self):
         return self._exactly(struct.unpack(">i", self._exactly(4))[0])

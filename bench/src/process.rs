@@ -83,8 +83,9 @@ impl Process {
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+    /// What it printed.
+    pub fn log_path(&self) -> &Path {
+        &self.log
     }
 
     /// SIGTERM, and waits for the end.

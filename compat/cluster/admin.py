@@ -18,6 +18,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from cases import NotRun, Suite  # noqa: E402
 from harness import Cluster, KafkaTools, Ottla, SmallKafka, ZooKeeper, have_kafka, wait_for  # noqa: E402
+from wire import Connection  # noqa: E402
 from zkclient import NoNode  # noqa: E402
 
 KINDS = {"K": SmallKafka, "O": Ottla}
@@ -53,11 +54,16 @@ class Transcript:
         """One command; what it prints, with what depends on chance taken out."""
         bootstrap = self.cluster.brokers[through].bootstrap if through else self.cluster.bootstrap
         done = self.tools.run(tool, "--bootstrap-server", bootstrap, *arguments, stdin=stdin)
-        text = f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        # What the client noticed on its way, and through which frames a tool was called.
+        err = "\n".join(line for line in done.stderr.splitlines()
+                        if "(org.apache.kafka.clients." not in line and not re.match(r"\s+at (java\.base/)?(java|jdk)\.", line))
+        text = f"exit {done.returncode}\n{done.stdout}\n{err}"
         for broker_id, port in self.cluster.ports.items():
             text = re.sub(rf"\b{port}\b", f"PORT{broker_id}", text)
         for pattern, word in CHANCE:
             text = re.sub(pattern, word, text)
+        # The order of a hash set.
+        text = re.sub(r"(?<=for partitions )[^\n]*", lambda found: ", ".join(sorted(found.group().split(", "))), text)
         name = re.sub(r"/\S*ottla-admin-\w+", "FILES", " ".join([tool, *map(str, arguments)]))
         self.parts.append((name, text))
         return done
@@ -79,6 +85,24 @@ class Transcript:
                 return nodes.children("/admin/delete_topics")
         wait_for("reassignments and deletions to end", lambda: not quietly(moving, True), 60)
         self.cluster.wait_full_isr(topics())
+        for broker_id, broker in self.cluster.brokers.items():
+            if broker.running():
+                wait_for(f"broker {broker_id} to know the leaders", lambda broker_id=broker_id: quietly(lambda: self.knows(broker_id), False))
+
+    def knows(self, broker_id):
+        """Whether a broker says what ZooKeeper has."""
+        connection = Connection(self.cluster.ports[broker_id])
+        try:
+            said = {key: (leader, sorted(isr)) for key, (leader, isr) in connection.metadata().items()}
+        finally:
+            connection.close()
+        states = {}
+        with self.cluster.nodes() as nodes:
+            for topic in nodes.children("/brokers/topics"):
+                for p in nodes.json(f"/brokers/topics/{topic}")["partitions"]:
+                    state = nodes.json(f"/brokers/topics/{topic}/partitions/{p}/state")
+                    states[topic, int(p)] = state["leader"], sorted(state["isr"])
+        return said == states
 
 
 def quietly(function, default):
@@ -123,6 +147,11 @@ def act(t):
             configs, "--bootstrap-server", t.cluster.brokers[broker].bootstrap, "--describe", "--entity-type", "brokers",
             "--entity-name", str(broker)).stdout)
         t.run(configs, "--describe", "--entity-type", "brokers", "--entity-name", str(broker), through=broker)
+        # Else a topic's configuration depends on the broker that is asked.
+        t.run(configs, "--alter", "--entity-type", "brokers", "--entity-name", str(broker), "--delete-config", "log.retention.ms", through=broker)
+        wait_for(f"broker {broker} to be without", lambda broker=broker: "log.retention.ms=" not in t.tools.run(
+            configs, "--bootstrap-server", t.cluster.brokers[broker].bootstrap, "--describe", "--entity-type", "brokers",
+            "--entity-name", str(broker)).stdout)
     t.run(configs, "--alter", "--entity-type", "brokers", "--entity-default", "--add-config", "message.max.bytes=1500000", through=2)
     wait_for("every broker to have the default", lambda: all("message.max.bytes=1500000" in t.tools.run(
         configs, "--bootstrap-server", t.cluster.brokers[broker].bootstrap, "--describe", "--entity-type", "brokers",
@@ -183,7 +212,8 @@ def act(t):
         assert nodes.exists("/brokers/topics/grown"), "a topic is gone while a replica of it is away"
     t.cluster.start(3)
     t.settle()
-    t.run(elect, "--election-type", "preferred", "--all-topic-partitions")
+    t.run(elect, "--election-type", "preferred", "--path-to-json-file", t.file("elect.json", json.dumps(
+        {"partitions": [{"topic": topic, "partition": p} for topic, count in (("t", 4), ("r", 2)) for p in range(count)]})))
     t.settle()
     t.run(topics, "--describe", "--topic", "t")
     t.run("kafka-log-dirs", "--describe", "--topic-list", "t,r")
@@ -214,7 +244,9 @@ def dump(cluster):
                 if not below.startswith(LEFT_OUT):
                     walk(below)
         walk("/")
-    return lines
+    # Brokers that are changed together are changed in any order.
+    changes = sorted(line.partition(" ")[2] for line in lines if line.startswith("/config/changes/"))
+    return [line for line in lines if not line.startswith("/config/changes/")] + changes
 
 
 # Placed by chance, or allocated ahead.

@@ -9,15 +9,18 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::hint::black_box;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use bench::process::Process;
 use bench::records::{Batch, Codec};
-use bench::system::metadata_request;
-use bench::wire::{self, FetchLimits, PRODUCE_TAIL};
+use bench::system::{create_topics, metadata_request, wait_for_leaders};
+use bench::wire::{self, Connection, FetchLimits, PRODUCE_TAIL};
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{
@@ -180,6 +183,10 @@ fn check(is_blessing: bool) -> Result<()> {
         for probe in PROBES {
             let _ = writeln!(text, "# {}: {}", probe.name, probe.about);
         }
+        text.push_str(
+            "# served-produce: Produce v11 of one record by the whole broker, user space only\n\
+             # served-fetch: Fetch v12 of one record by the whole broker, user space only\n",
+        );
         for (name, count) in &counted {
             let _ = writeln!(text, "{name} {count:.0}");
         }
@@ -218,6 +225,83 @@ fn parse(text: &str) -> Result<BTreeMap<String, f64>> {
         .collect()
 }
 
+/// The whole broker under callgrind: what one request costs from its first byte to the last of its
+/// answer, kernel apart.
+const SERVED: u64 = 2000;
+const START: Duration = Duration::from_secs(120);
+
+fn count_served(binary: &Path) -> Result<Vec<(&'static str, f64)>> {
+    let (short, produced, fetched) = thread::scope(|scope| {
+        let run = |produces, fetches| scope.spawn(move || served(binary, produces, fetches));
+        let runs = [run(SERVED, 0), run(3 * SERVED, 0), run(SERVED, 2 * SERVED)];
+        let [short, produced, fetched] = runs.map(|run| match run.join() {
+            Ok(count) => count,
+            Err(_) => bail!("a panic"),
+        });
+        Ok::<_, anyhow::Error>((short?, produced?, fetched?))
+    })?;
+    let each = |count: u64| (count as f64 - short as f64) / (2 * SERVED) as f64;
+    Ok(vec![
+        ("served-fetch", each(fetched)),
+        ("served-produce", each(produced)),
+    ])
+}
+
+/// Instructions of a broker from start to stop.
+fn served(binary: &Path, produces: u64, fetches: u64) -> Result<u64> {
+    let folder = tempfile::tempdir()?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let mut command = Command::new("valgrind");
+    command
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(binary)
+        .args(["server", "--override", "broker.id=0"]);
+    for pair in [
+        format!("listeners=PLAINTEXT://127.0.0.1:{port}"),
+        format!("log.dirs={}", folder.path().join("data").display()),
+    ] {
+        command.args(["--override", &pair]);
+    }
+    let mut broker = Process::spawn(&command, &folder.path().join("log"))?;
+    let address = ([127, 0, 0, 1], port).into();
+    broker.wait_until(START, || TcpStream::connect(address).is_ok())?;
+    let mut connection = Connection::open(address)?;
+    let topics = [("topic".to_owned(), 1)];
+    create_topics(&mut connection, &topics)?;
+    wait_for_leaders(&mut connection, &topics)?;
+    let request = produce(1)?;
+    for _ in 0..produces {
+        connection.send(&request)?;
+        wire::check_produce(connection.receive()?)?;
+    }
+    for turn in 0..fetches {
+        let limits = FetchLimits {
+            max_wait_ms: 500,
+            min_bytes: 1,
+            max_bytes: 1 << 20,
+            partition_max_bytes: 1,
+        };
+        let offset = i64::try_from(turn % produces)?;
+        connection.send(&wire::fetch("topic", &[(0, offset)], limits)?)?;
+        let mut bytes = 0;
+        wire::read_fetched(connection.receive()?, |_, records| {
+            bytes += records.len();
+            Ok(())
+        })?;
+        ensure!(bytes > 0, "nothing at offset {offset}");
+    }
+    drop(connection);
+    let log = broker.log_path().to_owned();
+    broker.terminate()?;
+    collected(&fs::read_to_string(log)?)
+}
+
+fn collected(told: &str) -> Result<u64> {
+    told.lines()
+        .find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok())
+        .with_context(|| format!("no count in {told}"))
+}
+
 /// Two at a time: each is one thread.
 fn count_all() -> Result<Vec<(&'static str, f64)>> {
     let executable = std::env::current_exe()?;
@@ -243,7 +327,20 @@ fn count_all() -> Result<Vec<(&'static str, f64)>> {
         }
         Ok::<_, anyhow::Error>(())
     })?;
+    counted.extend(count_served(&ottla(&executable)?)?);
     Ok(counted.into_iter().collect())
+}
+
+/// `OTTLA_BIN`, else the binary that was built beside this one (`cargo build --release`).
+fn ottla(executable: &Path) -> Result<PathBuf> {
+    let binary = std::env::var_os("OTTLA_BIN")
+        .map_or_else(|| executable.with_file_name("ottla"), PathBuf::from);
+    ensure!(
+        binary.exists(),
+        "{} does not exist; `cargo build --release` first",
+        binary.display()
+    );
+    Ok(binary)
 }
 
 fn per_call(executable: &PathBuf, probe: &Probe) -> Result<f64> {
@@ -265,9 +362,7 @@ fn instructions(executable: &PathBuf, name: &str, count: u64) -> Result<u64> {
         .context("valgrind (package valgrind)")?;
     let told = String::from_utf8_lossy(&done.stderr);
     ensure!(done.status.success(), "{name}: {told}");
-    told.lines()
-        .find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok())
-        .with_context(|| format!("no count in {told}"))
+    collected(&told)
 }
 
 fn batch(batch_bytes: usize, record_bytes: usize) -> Result<Batch> {

@@ -208,6 +208,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_named_twice_is_answered_once() {
+        let topic = |name: &'static str, partitions| {
+            OffsetCommitRequestTopic::default()
+                .with_name(TopicName(StrBytes::from_static_str(name)))
+                .with_partitions(partitions)
+        };
+        let request = OffsetCommitRequest::default().with_topics(vec![
+            topic("a", vec![commit(), commit()]),
+            topic("b", vec![]),
+            topic("a", vec![commit().with_partition_index(4)]),
+        ]);
+        let response = refuse(&request, ErrorCode::NotCoordinator);
+        assert_eq!(response.topics.len(), 1);
+        let indexes: Vec<i32> = response.topics[0]
+            .partitions
+            .iter()
+            .map(|partition| partition.partition_index)
+            .collect();
+        assert_eq!(indexes, [3, 4]);
+    }
+
+    #[test]
     fn timestamps_and_retention_of_old_versions() {
         let plain = translate(&commit(), -1, 1_000);
         assert_eq!(plain.commit_timestamp, 1_000);

@@ -321,6 +321,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_twice_is_answered_once() {
+        let asked = [("a", 1), ("b", 0), ("a", 0), ("a", 1)];
+        let once = once_each(
+            asked
+                .into_iter()
+                .map(|(topic, index)| TopicPartition::new(topic, index)),
+        );
+        let expected = [("a", 1), ("a", 0), ("b", 0)];
+        assert_eq!(
+            once,
+            expected.map(|(topic, index)| TopicPartition::new(topic, index))
+        );
+    }
+
+    #[test]
     fn a_loading_coordinator_is_told_to_the_oldest_clients_too() {
         let request = OffsetFetchRequest::default().with_topics(Some(vec![
             OffsetFetchRequestTopic::default()

@@ -48,7 +48,7 @@ pub async fn handle(cx: &Context, request: ProduceRequest) -> ProduceResponse {
     let entries = entries(&request);
     let mut answers: Vec<Option<Appended>> = Vec::with_capacity(entries.len());
     let mut to_append = Vec::with_capacity(entries.len());
-    for (partition, records) in entries.iter() {
+    for (partition, records) in &entries {
         let refusal = check(cx, &request, partition, records);
         if refusal.is_none() {
             to_append.push(ToAppend {
@@ -71,7 +71,8 @@ pub async fn handle(cx: &Context, request: ProduceRequest) -> ProduceResponse {
     for (answer, appended) in open.zip(appended) {
         *answer = Some(appended);
     }
-    let answers = entries.into_keys().zip(answers.into_iter().flatten());
+    let partitions = entries.into_iter().map(|(partition, _)| partition);
+    let answers = partitions.zip(answers.into_iter().flatten());
     respond(cx, &request, answers.collect())
 }
 
@@ -105,7 +106,13 @@ fn check(
 
 /// The records by partition. As in Kafka the last entry of a partition named twice counts, so that
 /// nothing is appended twice.
-fn entries(request: &ProduceRequest) -> IndexMap<TopicPartition, Bytes> {
+fn entries(request: &ProduceRequest) -> Vec<(TopicPartition, Bytes)> {
+    if let [topic] = &request.topic_data[..]
+        && let [partition] = &topic.partition_data[..]
+    {
+        let only = TopicPartition::new(TopicName::new(&topic.name), partition.index);
+        return vec![(only, partition.records.clone().unwrap_or_default())];
+    }
     let mut entries = IndexMap::new();
     for topic in &request.topic_data {
         let name = TopicName::new(&topic.name);
@@ -116,7 +123,7 @@ fn entries(request: &ProduceRequest) -> IndexMap<TopicPartition, Bytes> {
             );
         }
     }
-    entries
+    entries.into_iter().collect()
 }
 
 /// Looks at the first batch of every partition, up to the first that is transactional
@@ -149,6 +156,7 @@ fn respond(
 ) -> ProduceResponse {
     let mut nodes: HashMap<BrokerId, Node> = HashMap::new();
     let mut topics: IndexMap<TopicName, Vec<PartitionProduceResponse>> = IndexMap::new();
+    let mut only_topic = Vec::new();
     for (partition, appended) in answers {
         let mut answer = answer(partition.partition, appended);
         if cx.version < 8 {
@@ -162,10 +170,14 @@ fn respond(
                 .with_leader_epoch(leader_epoch);
             nodes.extend(node.map(|node| (leader, node)));
         }
-        topics.entry(partition.topic).or_default().push(answer);
+        if request.topic_data.len() == 1 {
+            only_topic.push(answer);
+        } else {
+            topics.entry(partition.topic).or_default().push(answer);
+        }
     }
     let mut names = request.topic_data.iter().map(|topic| &topic.name);
-    let topics = topics
+    let mut topics: Vec<TopicProduceResponse> = topics
         .into_iter()
         .filter_map(|(topic, partitions)| {
             // First entries of topics come in the request's order.
@@ -177,6 +189,15 @@ fn respond(
             )
         })
         .collect();
+    if let [topic] = &request.topic_data[..]
+        && !only_topic.is_empty()
+    {
+        topics.push(
+            TopicProduceResponse::default()
+                .with_name(topic.name.clone())
+                .with_partition_responses(only_topic),
+        );
+    }
     let endpoints = nodes
         .into_values()
         .map(|node| {
@@ -254,4 +275,59 @@ fn refuse_all(
         })
         .collect();
     ProduceResponse::default().with_responses(topics)
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::TopicName as WireTopicName;
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+
+    use super::*;
+    use crate::record::build::{BatchOptions, NewRecord, build_batch};
+
+    fn request(partitions: Vec<Bytes>) -> ProduceRequest {
+        let partitions = (0..)
+            .zip(partitions)
+            .map(|(index, records)| {
+                PartitionProduceData::default()
+                    .with_index(index)
+                    .with_records(Some(records))
+            })
+            .collect();
+        ProduceRequest::default().with_topic_data(vec![
+            TopicProduceData::default()
+                .with_name(WireTopicName(StrBytes::from_static_str("t")))
+                .with_partition_data(partitions),
+        ])
+    }
+
+    fn batch(transactional: bool) -> Bytes {
+        let options = BatchOptions {
+            transactional,
+            ..BatchOptions::default()
+        };
+        build_batch(&[NewRecord::default()], &options)
+    }
+
+    #[test]
+    fn a_batch_without_a_beginning_fails_the_request_unless_a_transaction_comes_first() {
+        let broken = Bytes::from_static(&[0; 100]);
+        let look = |partitions| has_transactional_records(&request(partitions));
+        assert_eq!(look(vec![batch(false), Bytes::new()]), Ok(false));
+        assert_eq!(look(vec![batch(false), batch(true)]), Ok(true));
+        assert_eq!(look(vec![batch(true), broken.clone()]), Ok(true));
+        assert_eq!(
+            look(vec![batch(false), broken.clone(), batch(true)]),
+            Err(record::Error::SizeTooSmall { size: 0 })
+        );
+        let answer = refuse_all(
+            &request(vec![batch(false), broken]),
+            ErrorCode::CorruptMessage,
+            Some("why".to_owned()),
+        );
+        for partition in &answer.responses[0].partition_responses {
+            assert_eq!((partition.error_code, partition.log_start_offset), (2, -1));
+            assert_eq!(partition.error_message.as_deref(), Some("why"));
+        }
+    }
 }

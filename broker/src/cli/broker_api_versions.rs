@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use super::admin::Admin;
+use super::admin::{Admin, ClientConfig};
 use super::api_names::API_NAMES;
 use super::options::parse;
 
@@ -15,15 +15,15 @@ use super::options::parse;
 #[command(name = "kafka-broker-api-versions", disable_version_flag = true)]
 struct Options {
     /// HOST:PORT of a broker, or several with commas
-    #[arg(long)]
+    #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: String,
-    /// Properties file for the connection
-    #[arg(long)]
+    /// Properties of the connection: client.id, default.api.timeout.ms
+    #[arg(long, value_name = "FILE")]
     command_config: Option<String>,
 }
 
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    let options: Options = match parse("broker-api-versions", arguments) {
+    let options: Options = match parse(arguments) {
         Ok(options) => options,
         Err(code) => return code,
     };
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
 }
 
 fn print_versions(bootstrap: &str) -> Result<()> {
-    let mut admin = Admin::connect(bootstrap, "admin")?;
+    let mut admin = Admin::connect(bootstrap, ClientConfig::new("admin"))?;
     for id in admin.broker_ids() {
         let (host, port) = admin.address(id).cloned().unwrap_or_default();
         match admin.broker(id) {

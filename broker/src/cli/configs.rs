@@ -17,7 +17,7 @@ use kafka_protocol::messages::{
     AlterConfigsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest,
 };
 
-use super::admin::{Admin, ApiError, check, text};
+use super::admin::{Admin, ApiError, ClientConfig, check, text};
 use super::options::{parse, properties_file, usage_error};
 
 const TOPIC: i8 = 2;
@@ -130,16 +130,29 @@ pub(crate) fn describe(
 
 /// Describe and change configs of topics, brokers and broker loggers.
 #[derive(Parser)]
-#[command(name = "kafka-configs", disable_version_flag = true)]
+#[command(
+    name = "kafka-configs",
+    disable_version_flag = true,
+    override_usage = "kafka-configs --bootstrap-server HOST:PORT --describe|--alter ENTITY [OPTION]…",
+    after_help = "\
+Examples, each with --bootstrap-server localhost:9092:
+  --describe --topic orders                              what was set for a topic
+  --describe --all --broker 0                            all settings of a broker
+  --alter --topic orders --add-config retention.ms=86400000,cleanup.policy=[compact,delete]
+  --alter --topic orders --delete-config retention.ms
+  --alter --broker-defaults --add-config message.max.bytes=2000000"
+)]
 struct Options {
     /// HOST:PORT of a broker, or several with commas
-    #[arg(long)]
+    #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: Option<String>,
-    /// Properties file for the connection
-    #[arg(long)]
+    /// Properties of the connection: client.id, default.api.timeout.ms
+    #[arg(long, value_name = "FILE")]
     command_config: Option<String>,
+    /// Show configs
     #[arg(long)]
     describe: bool,
+    /// Change configs
     #[arg(long)]
     alter: bool,
     /// With --describe: defaults too, not only what was set
@@ -148,7 +161,8 @@ struct Options {
     /// topics, brokers or broker-loggers
     #[arg(long)]
     entity_type: Option<String>,
-    #[arg(long)]
+    /// Name of the topic, id of the broker
+    #[arg(long, value_name = "NAME")]
     entity_name: Option<String>,
     /// The default of all entities of the type
     #[arg(long)]
@@ -185,19 +199,17 @@ struct Entity {
 }
 
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    let options: Options = match parse("configs", arguments) {
+    let options: Options = match parse(arguments) {
         Ok(options) => options,
         Err(code) => return code,
     };
     if options.describe == options.alter {
-        return usage_error(
-            "configs",
+        return usage_error::<Options>(
             "Command must include exactly one action: --describe, --alter",
         );
     }
     let Some(bootstrap) = options.bootstrap_server.clone() else {
-        return usage_error(
-            "configs",
+        return usage_error::<Options>(
             "One of the required --bootstrap-server arguments must be specified",
         );
     };
@@ -226,22 +238,25 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
             return ExitCode::from(1);
         }
     }
-    let done = Admin::connect(&bootstrap, "adminclient-1").and_then(|mut admin| {
-        if options.describe {
-            describe_entities(&options, &entity, &mut admin)
-        } else {
-            alter(&options, &entity, &mut admin)
-        }
-    });
+    let done = ClientConfig::new("adminclient-1")
+        .with_file(options.command_config.as_deref())
+        .and_then(|config| Admin::connect(&bootstrap, config))
+        .and_then(|mut admin| {
+            if options.describe {
+                describe_entities(&options, &entity, &mut admin)
+            } else {
+                alter(&options, &entity, &mut admin)
+            }
+        });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!(
-                "Error while executing config command with args '{}'",
-                arguments.join(" ")
-            );
             match error.downcast_ref::<ApiError>() {
-                Some(api) => eprintln!("{}: {api}", api.java_class()),
+                Some(api) => eprintln!(
+                    "Error while executing config command with args '{}'\n{}",
+                    arguments.join(" "),
+                    api.thrown()
+                ),
                 None => eprintln!("{error:#}"),
             }
             ExitCode::from(1)
@@ -283,7 +298,7 @@ fn entity(options: &Options) -> Result<Entity> {
             )
         }
         Some(other) => bail!(
-            "Invalid entity type {other}, the entity type must be one of topics, brokers, broker-loggers with a --bootstrap-server argument"
+            "Invalid entity type {other}, the entity type must be one of topics, clients, users, brokers, ips, broker-loggers, client-metrics with a --bootstrap-server or --bootstrap-controller argument"
         ),
         None => bail!("At least one entity type must be specified"),
     }

@@ -12,6 +12,8 @@ use kafka_protocol::protocol::{
     Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
 };
 
+use super::admin::ClientConfig;
+
 /// Longest a tool waits for a connection or an answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Larger answers than this are refused before memory is taken for them.
@@ -26,7 +28,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn open(host: &str, port: u16, client_id: &str) -> Result<Self> {
+    pub(crate) fn open(host: &str, port: u16, config: &ClientConfig) -> Result<Self> {
         let addresses: Vec<_> = (host, port)
             .to_socket_addrs()
             .with_context(|| format!("{host}: the name has no address"))?
@@ -34,7 +36,7 @@ impl Connection {
         let mut failure = None;
         for address in &addresses {
             match TcpStream::connect_timeout(address, TIMEOUT) {
-                Ok(stream) => return Self::start(stream, client_id),
+                Ok(stream) => return Self::start(stream, &config.client_id),
                 Err(error) => failure = Some(error),
             }
         }
@@ -134,7 +136,11 @@ impl Connection {
             .read_to_end(&mut frame)?;
         let mut frame = Bytes::from(frame);
         if frame.len() < length {
-            bail!("the broker closed the connection in the middle of a response");
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::UnexpectedEof,
+                "the broker closed the connection in the middle of a response",
+            )
+            .into());
         }
         let header = ResponseHeader::decode(&mut frame, R::Response::header_version(version))?;
         if header.correlation_id != self.correlation_id {

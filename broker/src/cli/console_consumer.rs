@@ -1,16 +1,19 @@
 //! `kafka-console-consumer`: records become lines of standard output (`ConsoleConsumer`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::admin::Admin;
+use super::admin::{Admin, ApiError, ClientConfig, log};
 use super::consumer::{Consumer, Message, Start};
-use super::options::{parse, properties_file, usage_error};
+use super::options::{key_values, parse, properties_file, usage_error};
 use super::topics::include_list;
 use crate::config::topic::TimestampType;
 use crate::group::formatter::{Shown, describe};
@@ -18,34 +21,48 @@ use crate::types::{Offset, TopicPartition};
 
 /// Read data from Kafka topics and write it to standard output.
 #[derive(Parser)]
-#[command(name = "kafka-console-consumer", disable_version_flag = true)]
+#[command(
+    name = "kafka-console-consumer",
+    disable_version_flag = true,
+    override_usage = "kafka-console-consumer --bootstrap-server HOST:PORT --topic TOPIC [OPTION]…",
+    after_help = "\
+Examples, each with --bootstrap-server localhost:9092:
+  --topic orders                                    what arrives from now on; ^C ends
+  --topic orders --from-beginning --timeout-ms 5000 all there is
+  --topic orders --group g1 --max-messages 10       as a member of a group
+  --topic orders --partition 0 --offset 42 --property print.key=true"
+)]
 struct Options {
     /// HOST:PORT of a broker, or several with commas
-    #[arg(long)]
+    #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: Option<String>,
-    #[arg(long)]
+    /// What to read
+    #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
     /// Topics as a regular expression
-    #[arg(long)]
+    #[arg(long, value_name = "REGEX")]
     include: Option<String>,
     /// Old name of --include
     #[arg(long, hide = true)]
     whitelist: Option<String>,
-    #[arg(long)]
+    /// Only this partition
+    #[arg(long, value_name = "ID")]
     partition: Option<i32>,
     /// earliest, latest or a number; with --partition
     #[arg(long, allow_hyphen_values = true)]
     offset: Option<String>,
-    #[arg(long)]
+    /// Read as a member of this group, and commit for it
+    #[arg(long, value_name = "GROUP")]
     group: Option<String>,
+    /// From the first record where nothing is committed
     #[arg(long)]
     from_beginning: bool,
     /// End after so many records
-    #[arg(long)]
-    max_messages: Option<u64>,
+    #[arg(long, value_name = "N")]
+    max_messages: Option<i64>,
     /// End after so many milliseconds without a record
-    #[arg(long)]
-    timeout_ms: Option<u64>,
+    #[arg(long, value_name = "MS")]
+    timeout_ms: Option<i64>,
     /// print.key, print.value, print.timestamp, print.partition, print.offset, print.headers,
     /// key.separator, line.separator, headers.separator, null.literal; each as KEY=VALUE
     #[arg(long)]
@@ -76,45 +93,193 @@ struct Options {
 }
 
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    let options: Options = match parse("console-consumer", arguments) {
+    let options: Options = match parse(arguments) {
         Ok(options) => options,
         Err(code) => return code,
     };
     let include = options.include.clone().or(options.whitelist.clone());
     if options.topic.is_some() == include.is_some() {
-        return usage_error(
-            "console-consumer",
-            "Exactly one of --include/--topic is required. ",
-        );
+        return usage_error::<Options>("Exactly one of --include/--topic is required. ");
     }
     if options.partition.is_some() && options.topic.is_none() {
-        return usage_error(
-            "console-consumer",
-            "The topic is required when partition is specified.",
+        return usage_error::<Options>("The topic is required when partition is specified.");
+    }
+    if options.partition.is_some() && options.from_beginning && options.offset.is_some() {
+        return usage_error::<Options>(
+            "Options from-beginning and offset cannot be specified together.",
         );
     }
     if options.offset.is_some() && options.partition.is_none() {
-        return usage_error(
-            "console-consumer",
-            "The partition is required when offset is specified.",
-        );
+        return usage_error::<Options>("The partition is required when offset is specified.");
     }
     let Some(bootstrap) = options.bootstrap_server.clone() else {
-        return usage_error(
-            "console-consumer",
-            "Missing required argument \"[bootstrap-server]\"",
-        );
+        return usage_error::<Options>("Missing required argument \"[bootstrap-server]\"");
+    };
+    let settings = match Settings::new(&options) {
+        Ok(settings) => settings,
+        Err(error) => {
+            return match error.downcast_ref::<Usage>() {
+                Some(Usage(complaint)) => usage_error::<Options>(complaint),
+                None => {
+                    eprintln!("{error:#}");
+                    ExitCode::from(1)
+                }
+            };
+        }
     };
     let mut printed = 0;
-    let done = consume(&options, &bootstrap, include.as_deref(), &mut printed);
+    let done = consume(
+        &options,
+        settings,
+        &bootstrap,
+        include.as_deref(),
+        &mut printed,
+    );
     eprintln!("Processed a total of {printed} messages");
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Ok(code) => code,
+        Err(error) if is_closed_pipe(&error) => {
+            eprintln!("Unable to write to standard out, closing consumer.");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("{error:#}");
+            let thrown = match error.downcast_ref::<ApiError>() {
+                Some(api) => api.thrown(),
+                None => format!("{error:#}"),
+            };
+            log("ERROR", "Unknown error when running consumer: ", LOGGER);
+            eprintln!("{thrown}");
             ExitCode::from(1)
         }
+    }
+}
+
+/// The class of Kafka's tool, which its log lines end with.
+const LOGGER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+
+/// Flags that do not go together, in Kafka's words; printed with the usage.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// What SIGINT and SIGTERM leave behind: the tool then commits, leaves its group and says how much
+/// it has printed. The second one ends it at once.
+struct Stopped(Arc<AtomicU8>);
+
+impl Stopped {
+    fn by_signal() -> Self {
+        let code = Arc::new(AtomicU8::new(0));
+        let seen = Arc::clone(&code);
+        let (installed, ready) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            // Without a runtime a signal ends the process at once, as it does without this thread.
+            let Ok(runtime) = runtime else { return };
+            runtime.block_on(async {
+                let signals = (
+                    signal(SignalKind::interrupt()),
+                    signal(SignalKind::terminate()),
+                );
+                let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+                    return;
+                };
+                // The other side waits for this, and for nothing more.
+                let _ = installed.send(());
+                loop {
+                    // 128 + the signal, as the JVM ends.
+                    let code = tokio::select! {
+                        _ = interrupt.recv() => 130,
+                        _ = terminate.recv() => 143,
+                    };
+                    if seen.swap(code, Ordering::Relaxed) != 0 {
+                        std::process::exit(i32::from(code));
+                    }
+                }
+            });
+        });
+        // A signal may come as soon as the first record is shown. An error means that there are no
+        // handlers to wait for.
+        let _ = ready.recv();
+        Self(code)
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// What flags and files say about the consumer.
+struct Settings {
+    read_committed: bool,
+    start: Start,
+    group: Option<String>,
+    client_id: String,
+    formatter: Formatter,
+}
+
+impl Settings {
+    fn new(options: &Options) -> Result<Self> {
+        let from_file = match &options.consumer_config {
+            Some(path) => properties_file(path)?,
+            None => BTreeMap::new(),
+        };
+        let from_flags = key_values(&options.consumer_property);
+        let groups: BTreeSet<&String> = options
+            .group
+            .iter()
+            .chain(from_file.get("group.id"))
+            .chain(from_flags.get("group.id"))
+            .collect();
+        if groups.len() > 1 {
+            let groups: Vec<_> = groups.iter().map(|group| format!("'{group}'")).collect();
+            bail!(Usage(format!(
+                "The group ids provided in different places (directly using '--group', via '--consumer-property', or via '--consumer.config') do not match. Detected group ids: {}",
+                groups.join(", ")
+            )));
+        }
+        if !groups.is_empty() && options.partition.is_some() {
+            bail!(Usage(
+                "Options group and partition cannot be specified together.".to_owned()
+            ));
+        }
+        let group = groups.first().map(|group| (*group).clone());
+        let mut properties = from_file;
+        properties.extend(from_flags);
+        let property = |key: &str| properties.get(key).map(String::as_str);
+        let reset = property("auto.offset.reset");
+        if let Some(reset) = reset.filter(|reset| options.from_beginning && *reset != "earliest") {
+            bail!(
+                "Can't simultaneously specify --from-beginning and 'auto.offset.reset={reset}', please remove one option"
+            );
+        }
+        let start = match options.offset.as_deref() {
+            Some(given) => match (given.to_lowercase().as_str(), given.parse::<Offset>()) {
+                ("earliest", _) => Start::Earliest,
+                ("latest", _) => Start::Latest,
+                (_, Ok(offset)) if offset >= 0 => Start::At(offset),
+                _ => bail!(Usage(format!(
+                    "The provided offset value '{given}' is incorrect. Valid values are 'earliest', 'latest', or a non-negative long."
+                ))),
+            },
+            None if options.from_beginning || reset == Some("earliest") => Start::Earliest,
+            None => Start::Latest,
+        };
+        Ok(Self {
+            read_committed: options.isolation_level == "read_committed"
+                || property("isolation.level") == Some("read_committed"),
+            start,
+            group,
+            client_id: property("client.id")
+                .unwrap_or("console-consumer")
+                .to_owned(),
+            formatter: Formatter::new(options)?,
+        })
     }
 }
 
@@ -126,48 +291,16 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 fn consume(
     options: &Options,
+    settings: Settings,
     bootstrap: &str,
     include: Option<&str>,
-    printed: &mut u64,
-) -> Result<()> {
-    let mut properties = match &options.consumer_config {
-        Some(path) => properties_file(path)?,
-        None => BTreeMap::new(),
-    };
-    properties.extend(pairs(&options.consumer_property)?);
-    let read_committed = options.isolation_level == "read_committed"
-        || properties
-            .get("isolation.level")
-            .is_some_and(|level| level == "read_committed");
-    let start = if options.from_beginning
-        || properties
-            .get("auto.offset.reset")
-            .is_some_and(|reset| reset == "earliest")
-    {
-        Start::Earliest
-    } else {
-        Start::Latest
-    };
-    let formatter = Formatter::new(options)?;
-    let mut admin = Admin::connect(bootstrap, "console-consumer")?;
-    let group = options
-        .group
-        .clone()
-        .or(properties.get("group.id").cloned());
+    printed: &mut i64,
+) -> Result<ExitCode> {
+    let mut admin = Admin::connect(bootstrap, ClientConfig::new(&settings.client_id))?;
     let topics = topics(&mut admin, options, include)?;
-    let mut consumer = match (options.partition, group) {
+    let (start, read_committed) = (settings.start, settings.read_committed);
+    let mut consumer = match (options.partition, settings.group) {
         (Some(partition), _) => {
-            let start = match options.offset.as_deref() {
-                None => start,
-                Some("earliest") => Start::Earliest,
-                Some("latest") => Start::Latest,
-                Some(number) => match number.parse::<Offset>() {
-                    Ok(offset) if offset >= 0 => Start::At(offset),
-                    _ => bail!(
-                        "The provided offset value '{number}' is incorrect. Valid values are 'earliest', 'latest', or a non-negative long."
-                    ),
-                },
-            };
             let partitions = topics
                 .iter()
                 .map(|(topic, _)| TopicPartition::new(topic.as_str(), partition));
@@ -184,26 +317,36 @@ fn consume(
             Consumer::assign(admin, partitions.collect(), start, read_committed)?
         }
     };
-    let wait = options
+    let stopped = Stopped::by_signal();
+    // A negative number is none, as in Kafka.
+    let limit = options.max_messages.filter(|limit| *limit >= 0);
+    let timeout = options
         .timeout_ms
-        .map_or(Duration::from_secs(3600), Duration::from_millis);
+        .and_then(|millis| u64::try_from(millis).ok())
+        .map(Duration::from_millis);
+    let look_up = Duration::from_millis(250);
     let mut out = std::io::stdout().lock();
+    let mut last = Instant::now();
     let outcome = loop {
-        if options.max_messages.is_some_and(|max| *printed >= max) {
+        if stopped.is_set() || limit.is_some_and(|limit| *printed >= limit) {
             break Ok(());
         }
-        match consumer.next(wait)? {
+        let left = timeout.map(|timeout| timeout.saturating_sub(last.elapsed()));
+        match consumer.next(left.map_or(look_up, |left| left.min(look_up)))? {
             Some(message) => {
-                if let Err(error) = formatter.write(&message, &mut out) {
+                if let Err(error) = settings.formatter.write(&message, &mut out) {
                     break Err(error.into());
                 }
                 *printed += 1;
+                last = Instant::now();
             }
-            None if options.timeout_ms.is_some() => {
-                eprintln!(
-                    "ERROR Error processing message, terminating consumer process: no record within {} ms",
-                    wait.as_millis()
+            None if timeout.is_some_and(|timeout| last.elapsed() >= timeout) => {
+                log(
+                    "ERROR",
+                    "Error processing message, terminating consumer process: ",
+                    LOGGER,
                 );
+                eprintln!("org.apache.kafka.common.errors.TimeoutException");
                 break Ok(());
             }
             None => {}
@@ -212,7 +355,7 @@ fn consume(
     let flushed = out.flush();
     consumer.close()?;
     flushed?;
-    outcome
+    outcome.map(|()| stopped.exit_code())
 }
 
 /// The topics with their partition counts; a missing one is waited for and, where the cluster does
@@ -251,16 +394,6 @@ fn topics(
     }
 }
 
-fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
-    given
-        .iter()
-        .map(|pair| match pair.split_once('=') {
-            Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-            None => bail!("'{pair}' is not KEY=VALUE"),
-        })
-        .collect()
-}
-
 /// How a record becomes a line.
 enum Formatter {
     Default(Columns),
@@ -289,7 +422,7 @@ impl Formatter {
             Some(path) => properties_file(path)?,
             None => BTreeMap::new(),
         };
-        properties.extend(pairs(&options.property)?);
+        properties.extend(key_values(&options.property));
         match options.formatter.as_deref() {
             None => {}
             Some(class)

@@ -1,35 +1,55 @@
 //! `kafka-console-producer`: lines of standard input become records (`ConsoleProducer`).
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use clap::Parser;
-use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    InitProducerIdRequest, ProduceRequest, ProducerId as WireProducerId,
+};
 
-use super::admin::{Admin, ApiError, topic_name};
-use super::options::{parse, properties_file, usage_error};
+use super::admin::{
+    Admin, ApiError, ClientConfig, RETRY_BACKOFF, check, is_lost_connection, log, parse_servers,
+    topic_name,
+};
+use super::options::{key_values, parse, properties_file, usage_error};
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::ErrorCode;
 use crate::record::build::{BatchOptions, NewRecord, build_batch};
 use crate::record::compress::Codec;
-use crate::types::BrokerId;
+use crate::types::{BrokerId, ProducerEpoch, ProducerId};
+
+/// How long a record may be tried (`delivery.timeout.ms`).
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Read data from standard input and publish it to Kafka.
 #[derive(Parser)]
-#[command(name = "kafka-console-producer", disable_version_flag = true)]
+#[command(
+    name = "kafka-console-producer",
+    disable_version_flag = true,
+    override_usage = "kafka-console-producer --bootstrap-server HOST:PORT --topic TOPIC [OPTION]…",
+    after_help = "\
+Examples, each with --bootstrap-server localhost:9092:
+  --topic orders                                    each line is a record
+  --topic orders --property parse.key=true --property key.separator=:
+                                                    KEY:VALUE
+  --topic orders --compression-codec zstd < file"
+)]
 struct Options {
     /// HOST:PORT of a broker, or several with commas
-    #[arg(long)]
+    #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: Option<String>,
     /// Old name of --bootstrap-server
-    #[arg(long)]
+    #[arg(long, hide = true)]
     broker_list: Option<String>,
-    #[arg(long)]
+    /// Where the records go
+    #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
     /// none, gzip (also when no codec is named), snappy, lz4 or zstd
     #[arg(long, num_args = 0..=1, default_missing_value = "gzip")]
@@ -71,8 +91,9 @@ struct Options {
     retry_backoff_ms: Option<i64>,
     #[arg(long, hide = true)]
     metadata_expiry_ms: Option<i64>,
-    #[arg(long, hide = true)]
-    max_block_ms: Option<i64>,
+    /// Milliseconds to wait for a topic that has no leader yet
+    #[arg(long, default_value_t = 60_000)]
+    max_block_ms: u64,
     #[arg(long, hide = true)]
     max_memory_bytes: Option<i64>,
     #[arg(long, hide = true)]
@@ -82,7 +103,7 @@ struct Options {
 }
 
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    let options: Options = match parse("console-producer", arguments) {
+    let options: Options = match parse(arguments) {
         Ok(options) => options,
         Err(code) => return code,
     };
@@ -91,43 +112,94 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         .clone()
         .or(options.broker_list.clone())
     else {
-        return usage_error(
-            "console-producer",
-            "Missing required option(s) [bootstrap-server]",
-        );
+        return usage_error::<Options>("Missing required option(s) [bootstrap-server]");
     };
     let Some(topic) = options.topic.clone() else {
-        return usage_error("console-producer", "Missing required argument \"[topic]\"");
+        return usage_error::<Options>("Missing required argument \"[topic]\"");
     };
+    if parse_servers(&bootstrap).is_err() {
+        return usage_error::<Options>(
+            "Please provide valid host:port like host1:9091,host2:9092\n ",
+        );
+    }
     match produce(&options, &bootstrap, &topic) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            match error.downcast_ref::<ApiError>() {
+                Some(api) => eprintln!("{}", api.thrown()),
+                None => eprintln!("{error:#}"),
+            }
             ExitCode::from(1)
         }
     }
 }
 
 fn produce(options: &Options, bootstrap: &str, topic: &str) -> Result<()> {
-    let reader = LineReader::new(options)?;
+    let mut reader = LineReader::new(options)?;
     let settings = Settings::new(options)?;
-    let admin = Admin::connect(bootstrap, "console-producer")?;
+    let admin = Admin::connect(bootstrap, ClientConfig::new("console-producer"))?;
+    let linger = settings.linger;
     let mut producer = Producer::new(admin, topic, settings);
-    let mut buffered = 0;
-    for line in std::io::stdin().lock().split(b'\n') {
-        let mut line = line?;
-        if line.last() == Some(&b'\r') {
-            line.pop();
+    // Kafka's tool prompts where both ends are a terminal.
+    let prompt = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let lines = lines_of_stdin(prompt);
+    let mut flush_at = None;
+    let outcome = loop {
+        let next = match flush_at {
+            None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => lines.recv_timeout(Instant::saturating_duration_since(&at, Instant::now())),
+        };
+        match next {
+            Ok(line) => match line
+                .map_err(anyhow::Error::from)
+                .and_then(|line| reader.parse(&line))
+            {
+                Ok(record) => producer.add(record),
+                Err(error) => break Err(error),
+            },
+            Err(RecvTimeoutError::Timeout) => producer.flush()?,
+            Err(RecvTimeoutError::Disconnected) => break Ok(()),
         }
-        let record = reader.parse(&line)?;
-        buffered += line.len();
-        producer.pending.push(record);
-        if options.sync || buffered >= producer.settings.batch_bytes {
+        if options.sync || producer.is_full() {
             producer.flush()?;
-            buffered = 0;
         }
-    }
-    producer.flush()
+        flush_at = match (producer.pending.is_empty(), flush_at) {
+            (true, _) => None,
+            (false, Some(at)) => Some(at),
+            (false, None) => Some(Instant::now() + linger),
+        };
+    };
+    // What was read before a wrong line is sent all the same.
+    producer.flush()?;
+    outcome
+}
+
+/// Reads lines beside the producer, so that one does not wait in the buffer for the next.
+fn lines_of_stdin(prompt: bool) -> Receiver<std::io::Result<Vec<u8>>> {
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1024);
+    std::thread::spawn(move || {
+        let ask = || {
+            if prompt {
+                print!(">");
+                // Nothing can be done about a closed terminal.
+                let _ = std::io::stdout().flush();
+            }
+        };
+        ask();
+        for line in std::io::stdin().lock().split(b'\n') {
+            let line = line.map(|mut line| {
+                if line.last() == Some(&b'\r') {
+                    line.pop();
+                }
+                line
+            });
+            if sender.send(line).is_err() {
+                return;
+            }
+            ask();
+        }
+    });
+    receiver
 }
 
 struct Settings {
@@ -135,6 +207,12 @@ struct Settings {
     codec: Codec,
     batch_bytes: usize,
     timeout_ms: i32,
+    linger: Duration,
+    /// How long to wait for the topic's leaders (`max.block.ms`).
+    max_block: Duration,
+    idempotent: bool,
+    /// One record at a time, and the first that fails ends the tool.
+    sync: bool,
 }
 
 impl Settings {
@@ -143,20 +221,31 @@ impl Settings {
             Some(path) => properties_file(path)?,
             None => BTreeMap::new(),
         };
-        properties.extend(pairs(&options.producer_property)?);
+        properties.extend(key_values(&options.producer_property));
         let property = |key: &str| properties.get(key).map(String::as_str);
         let acks = property("acks").unwrap_or(&options.request_required_acks);
         let codec = options
             .compression_codec
             .as_deref()
             .or(property("compression.type"));
+        let acks = match acks {
+            "all" | "-1" => -1,
+            "0" => 0,
+            "1" => 1,
+            other => bail!("acks={other}: use all, -1, 0 or 1"),
+        };
+        let linger_ms = match property("linger.ms") {
+            Some(given) => given
+                .parse()
+                .with_context(|| format!("linger.ms={given}"))?,
+            None => options.timeout,
+        };
         Ok(Self {
-            acks: match acks {
-                "all" | "-1" => -1,
-                "0" => 0,
-                "1" => 1,
-                other => bail!("acks={other}: use all, -1, 0 or 1"),
-            },
+            acks,
+            linger: Duration::from_millis(linger_ms),
+            max_block: Duration::from_millis(options.max_block_ms),
+            idempotent: acks == -1 && property("enable.idempotence") != Some("false"),
+            sync: options.sync,
             codec: match codec.unwrap_or("none") {
                 "none" => Codec::None,
                 "gzip" => Codec::Gzip,
@@ -174,15 +263,8 @@ impl Settings {
     }
 }
 
-fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
-    given
-        .iter()
-        .map(|pair| match pair.split_once('=') {
-            Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-            None => bail!("'{pair}' is not KEY=VALUE"),
-        })
-        .collect()
-}
+/// The class that Kafka's reader throws.
+const EXCEPTION: &str = "org.apache.kafka.common.KafkaException";
 
 /// How a line becomes a record (`LineMessageReader`).
 struct LineReader {
@@ -194,6 +276,8 @@ struct LineReader {
     headers_key_separator: Vec<u8>,
     null_marker: Option<Vec<u8>>,
     ignore_error: bool,
+    /// Lines read, which is what errors name.
+    line_number: u64,
 }
 
 impl LineReader {
@@ -202,7 +286,7 @@ impl LineReader {
             Some(path) => properties_file(path)?,
             None => BTreeMap::new(),
         };
-        properties.extend(pairs(&options.property)?);
+        properties.extend(key_values(&options.property));
         let is_true = |key: &str| {
             properties
                 .get(key)
@@ -226,10 +310,12 @@ impl LineReader {
                 .get("null.marker")
                 .map(|marker| marker.as_bytes().to_vec()),
             ignore_error: is_true("ignore.error"),
+            line_number: 0,
         })
     }
 
-    fn parse(&self, line: &[u8]) -> Result<NewRecord> {
+    fn parse(&mut self, line: &[u8]) -> Result<NewRecord> {
+        self.line_number += 1;
         let mut rest = line;
         let mut record = NewRecord {
             timestamp: SystemClock.now(),
@@ -246,11 +332,13 @@ impl LineReader {
             for header in split_all(headers, &self.headers_separator) {
                 let Some((key, value)) = split_at(header, &self.headers_key_separator) else {
                     if self.ignore_error {
+                        record.headers.push((Bytes::copy_from_slice(header), None));
                         continue;
                     }
                     bail!(
-                        "No header key separator found in pair '{}' on line",
-                        String::from_utf8_lossy(header)
+                        "{EXCEPTION}: No header key separator found in pair '{}' on line number {}",
+                        String::from_utf8_lossy(header),
+                        self.line_number
                     );
                 };
                 record
@@ -280,7 +368,11 @@ impl LineReader {
                 Ok(Some(before))
             }
             None if self.ignore_error => Ok(None),
-            None => bail!("No {what} found on line: {}", String::from_utf8_lossy(line)),
+            None => bail!(
+                "{EXCEPTION}: No {what} found on line number {}: '{}'",
+                self.line_number,
+                String::from_utf8_lossy(line)
+            ),
         }
     }
 
@@ -315,10 +407,15 @@ struct Producer {
     topic: String,
     settings: Settings,
     pending: Vec<NewRecord>,
+    pending_bytes: usize,
     /// Leaders by partition id.
     leaders: Vec<BrokerId>,
     /// Next partition for records without a key.
     next_partition: usize,
+    /// Id and epoch of an idempotent producer, once there is something to send.
+    identity: Option<(ProducerId, ProducerEpoch)>,
+    /// The next sequence number by partition.
+    sequences: BTreeMap<usize, i32>,
 }
 
 impl Producer {
@@ -328,19 +425,38 @@ impl Producer {
             topic: topic.to_owned(),
             settings,
             pending: Vec::new(),
+            pending_bytes: 0,
             leaders: Vec::new(),
             next_partition: 0,
+            identity: None,
+            sequences: BTreeMap::new(),
         }
     }
 
+    fn add(&mut self, record: NewRecord) {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        self.pending_bytes += length(&record.key) + length(&record.value);
+        self.pending.push(record);
+    }
+
+    fn is_full(&self) -> bool {
+        self.pending_bytes >= self.settings.batch_bytes
+    }
+
+    /// Sends all that is pending. As with Kafka's tool a record that cannot be sent is an error in
+    /// the log, and only with `--sync` the end.
     fn flush(&mut self) -> Result<()> {
-        if self.pending.is_empty() {
+        let records = std::mem::take(&mut self.pending);
+        self.pending_bytes = 0;
+        if records.is_empty() {
             return Ok(());
         }
-        let deadline = Instant::now() + Duration::from_secs(60);
-        self.find_leaders(deadline)?;
+        let deadline = Instant::now() + DELIVERY_TIMEOUT;
+        if let Err(error) = self.patiently(deadline, is_lost_connection, Self::find_leaders) {
+            return self.failed(&records, error);
+        }
         let mut batches: BTreeMap<usize, Vec<NewRecord>> = BTreeMap::new();
-        for record in std::mem::take(&mut self.pending) {
+        for record in records {
             let partition = match &record.key {
                 Some(key) => (murmur2(key) & 0x7fff_ffff) as usize % self.leaders.len(),
                 None => self.next_partition % self.leaders.len(),
@@ -349,24 +465,105 @@ impl Producer {
         }
         self.next_partition = self.next_partition.wrapping_add(1);
         for (partition, records) in batches {
-            self.send(partition, &records, deadline)?;
+            if let Err(error) = self.send(partition, &records, deadline) {
+                self.failed(&records, error)?;
+            }
         }
         Ok(())
     }
 
+    fn failed(&self, records: &[NewRecord], error: anyhow::Error) -> Result<()> {
+        if self.settings.sync {
+            return Err(error);
+        }
+        let thrown = match error.downcast_ref::<ApiError>() {
+            Some(api) => api.thrown(),
+            None => format!("{error:#}"),
+        };
+        let size = |bytes: &Option<Bytes>| match bytes {
+            Some(bytes) => format!("{} bytes", bytes.len()),
+            None => "null".to_owned(),
+        };
+        for record in records {
+            log(
+                "ERROR",
+                &format!(
+                    "Error when sending message to topic {} with key: {}, value: {} with error:",
+                    self.topic,
+                    size(&record.key),
+                    size(&record.value)
+                ),
+                "org.apache.kafka.clients.producer.internals.ErrorLoggingCallback",
+            );
+            eprintln!("{thrown}");
+        }
+        Ok(())
+    }
+
+    /// Does what may have to be done again after a new connection to brokers that may lead other
+    /// partitions.
+    fn patiently<T>(
+        &mut self,
+        deadline: Instant,
+        passes: fn(&anyhow::Error) -> bool,
+        mut attempt: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            match attempt(self) {
+                Err(error) if passes(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(RETRY_BACKOFF);
+                    self.admin.recover(deadline)?;
+                    self.leaders.clear();
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The producer id, asked for once.
+    fn identity(&mut self, deadline: Instant) -> Result<(ProducerId, ProducerEpoch)> {
+        if !self.settings.idempotent {
+            return Ok((-1, -1));
+        }
+        if let Some(identity) = self.identity {
+            return Ok(identity);
+        }
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_transaction_timeout_ms(i32::MAX)
+            .with_producer_id(WireProducerId(-1))
+            .with_producer_epoch(-1);
+        loop {
+            let response = self.admin.any().send(&request)?;
+            match ErrorCode::from_value(response.error_code) {
+                ErrorCode::CoordinatorLoadInProgress | ErrorCode::CoordinatorNotAvailable
+                    if Instant::now() < deadline =>
+                {
+                    std::thread::sleep(RETRY_BACKOFF);
+                }
+                _ => {
+                    check(response.error_code, None)?;
+                    let identity = (response.producer_id.0, response.producer_epoch);
+                    self.identity = Some(identity);
+                    return Ok(identity);
+                }
+            }
+        }
+    }
+
     /// Waits until every partition of the topic has a leader.
-    fn find_leaders(&mut self, deadline: Instant) -> Result<()> {
+    fn find_leaders(&mut self) -> Result<()> {
+        let deadline = Instant::now() + self.settings.max_block;
+        let mut pause = Duration::from_millis(50);
         while self.leaders.is_empty() {
             let topic = self.admin.metadata_or_create(&self.topic)?;
-            let code = ErrorCode::from_value(topic.error_code);
-            match code {
-                ErrorCode::None
-                    if topic
-                        .partitions
-                        .iter()
-                        .all(|partition| partition.leader_id.0 >= 0)
-                        && !topic.partitions.is_empty() =>
-                {
+            let led = !topic.partitions.is_empty()
+                && topic
+                    .partitions
+                    .iter()
+                    .all(|partition| partition.leader_id.0 >= 0);
+            match ErrorCode::from_value(topic.error_code) {
+                ErrorCode::None if led => {
                     let mut leaders: Vec<_> = topic
                         .partitions
                         .iter()
@@ -378,10 +575,29 @@ impl Producer {
                 }
                 ErrorCode::None
                 | ErrorCode::LeaderNotAvailable
-                | ErrorCode::UnknownTopicOrPartition
-                    if Instant::now() < deadline =>
-                {
-                    std::thread::sleep(Duration::from_millis(50));
+                | ErrorCode::UnknownTopicOrPartition => {
+                    if Instant::now() + pause >= deadline {
+                        let message = format!(
+                            "Topic {} not present in metadata after {} ms.",
+                            self.topic,
+                            self.settings.max_block.as_millis()
+                        );
+                        let code = ErrorCode::RequestTimedOut.value();
+                        return Err(ApiError::new(code, Some(&message)).into());
+                    }
+                    if topic.error_code != 0 {
+                        log(
+                            "WARN",
+                            &format!(
+                                "[Producer clientId=console-producer] The metadata response from the cluster reported a recoverable issue : {{{}={}}}",
+                                self.topic,
+                                ErrorCode::from_value(topic.error_code).name()
+                            ),
+                            "org.apache.kafka.clients.NetworkClient",
+                        );
+                    }
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_secs(1));
                 }
                 _ => return Err(ApiError::new(topic.error_code, None).into()),
             }
@@ -390,60 +606,84 @@ impl Producer {
     }
 
     fn send(&mut self, partition: usize, records: &[NewRecord], deadline: Instant) -> Result<()> {
+        let (producer_id, producer_epoch) =
+            self.patiently(deadline, is_lost_connection, |producer| {
+                producer.identity(deadline)
+            })?;
+        let next = self.sequences.get(&partition).copied().unwrap_or(0);
         let batch = build_batch(
             records,
             &BatchOptions {
                 codec: self.settings.codec,
+                producer_id,
+                producer_epoch,
+                base_sequence: if producer_id < 0 { -1 } else { next },
                 ..BatchOptions::default()
             },
         );
-        loop {
-            let request = ProduceRequest::default()
-                .with_acks(self.settings.acks)
-                .with_timeout_ms(self.settings.timeout_ms)
-                .with_topic_data(vec![
-                    TopicProduceData::default()
-                        .with_name(topic_name(&self.topic))
-                        .with_partition_data(vec![
-                            PartitionProduceData::default()
-                                .with_index(i32::try_from(partition)?)
-                                .with_records(Some(batch.clone())),
-                        ]),
-                ]);
-            let leader = self.leaders[partition];
-            let connection = self.admin.broker(leader)?;
-            let version = connection.version::<ProduceRequest>()?;
-            if self.settings.acks == 0 {
-                return connection.write(&request, version);
-            }
-            let response = connection.send_version(&request, version)?;
-            let Some(answer) = response
-                .responses
-                .first()
-                .and_then(|topic| topic.partition_responses.first())
-            else {
-                bail!("{}-{partition}: the broker said nothing of it", self.topic);
-            };
-            match ErrorCode::from_value(answer.error_code) {
-                ErrorCode::None => return Ok(()),
-                ErrorCode::NotLeaderOrFollower
+        self.patiently(deadline, may_pass, |producer| {
+            producer.find_leaders()?;
+            producer.send_batch(partition, &batch)
+        })?;
+        // Sequences count to i32::MAX and begin again at 0.
+        let after = i64::from(next) + i64::try_from(records.len())?;
+        let after = i32::try_from(after % (i64::from(i32::MAX) + 1))?;
+        self.sequences.insert(partition, after);
+        Ok(())
+    }
+
+    fn send_batch(&mut self, partition: usize, batch: &Bytes) -> Result<()> {
+        let request = ProduceRequest::default()
+            .with_acks(self.settings.acks)
+            .with_timeout_ms(self.settings.timeout_ms)
+            .with_topic_data(vec![
+                TopicProduceData::default()
+                    .with_name(topic_name(&self.topic))
+                    .with_partition_data(vec![
+                        PartitionProduceData::default()
+                            .with_index(i32::try_from(partition)?)
+                            .with_records(Some(batch.clone())),
+                    ]),
+            ]);
+        let leader = self.leaders.get(partition).copied().unwrap_or(-1);
+        let connection = self.admin.broker(leader)?;
+        let version = connection.version::<ProduceRequest>()?;
+        if self.settings.acks == 0 {
+            return connection.write(&request, version);
+        }
+        let response = connection.send_version(&request, version)?;
+        let Some(answer) = response
+            .responses
+            .first()
+            .and_then(|topic| topic.partition_responses.first())
+        else {
+            bail!("{}-{partition}: the broker said nothing of it", self.topic);
+        };
+        // An earlier attempt got through after all.
+        if ErrorCode::from_value(answer.error_code) == ErrorCode::DuplicateSequenceNumber {
+            return Ok(());
+        }
+        check(answer.error_code, answer.error_message.as_ref())?;
+        Ok(())
+    }
+}
+
+/// Errors that a later attempt may not meet: a lost connection, a moved leader, a small ISR.
+fn may_pass(error: &anyhow::Error) -> bool {
+    if let Some(api) = error.downcast_ref::<ApiError>() {
+        return matches!(
+            api.code,
+            ErrorCode::NotLeaderOrFollower
+                | ErrorCode::LeaderNotAvailable
                 | ErrorCode::UnknownTopicOrPartition
                 | ErrorCode::NotEnoughReplicas
-                    if Instant::now() < deadline =>
-                {
-                    self.leaders.clear();
-                    self.find_leaders(deadline)?;
-                }
-                code => {
-                    let message = answer
-                        .error_message
-                        .as_ref()
-                        .map_or_else(|| code.message().to_owned(), |text| text.to_string());
-                    bail!("{}-{partition}: {code}: {message}", self.topic);
-                }
-            }
-        }
+                | ErrorCode::NotEnoughReplicasAfterAppend
+                | ErrorCode::RequestTimedOut
+                | ErrorCode::CorruptMessage
+                | ErrorCode::KafkaStorageError
+        );
     }
+    is_lost_connection(error)
 }
 
 /// The hash of Kafka's default partitioner (`Utils.murmur2`).

@@ -13,16 +13,15 @@ use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     BrokerId as WireBrokerId, ConsumerProtocolAssignment, ConsumerProtocolSubscription,
     FetchRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
-    LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
+    LeaveGroupRequest, OffsetCommitRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
-use super::admin::{Admin, check, text, topic_name};
+use super::admin::{Admin, ApiError, check, is_lost_connection, text, topic_name};
 use super::get_offsets::list_offsets;
 use crate::config::topic::TimestampType;
 use crate::error::ErrorCode;
@@ -138,9 +137,31 @@ impl Consumer {
         }
     }
 
-    /// The next record, or `None` when there was none for `wait`.
+    /// The next record, or `None` when there was none for `wait`. A broker that goes away is waited
+    /// for.
     pub(crate) fn next(&mut self, wait: Duration) -> Result<Option<Message>> {
         let deadline = Instant::now() + wait;
+        loop {
+            match self.next_before(deadline) {
+                Err(error) if is_lost_connection(&error) => {}
+                outcome => return outcome,
+            }
+            if let Err(error) = self.recover() {
+                let passes = is_lost_connection(&error)
+                    || error
+                        .downcast_ref::<ApiError>()
+                        .is_some_and(|api| api.code == ErrorCode::RequestTimedOut);
+                if !passes {
+                    return Err(error);
+                }
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn next_before(&mut self, deadline: Instant) -> Result<Option<Message>> {
         loop {
             self.keep_membership()?;
             if let Some(message) = self.ready.pop_front() {
@@ -154,6 +175,22 @@ impl Consumer {
             }
             self.fetch((deadline - now).min(Duration::from_millis(500)))?;
         }
+    }
+
+    /// New connections, to brokers that may lead other partitions and coordinate other groups now.
+    fn recover(&mut self) -> Result<()> {
+        self.admin
+            .recover(Instant::now() + Duration::from_secs(1))?;
+        self.find_coordinator()?;
+        let partitions: Vec<_> = self.positions.keys().cloned().collect();
+        self.find_leaders(&partitions)
+    }
+
+    fn find_coordinator(&mut self) -> Result<()> {
+        if let Some(membership) = &mut self.membership {
+            membership.coordinator = self.admin.coordinator(&membership.group)?;
+        }
+        Ok(())
     }
 
     /// Commits what was handed out and leaves the group.
@@ -404,6 +441,10 @@ impl Consumer {
                     self.forget_member();
                     self.join()?;
                 }
+                ErrorCode::CoordinatorLoadInProgress => {}
+                ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable => {
+                    self.find_coordinator()?;
+                }
                 _ => check(code, None)?,
             }
         }
@@ -479,7 +520,6 @@ impl Consumer {
                         .with_metadata(metadata.clone()),
                 ]);
             let coordinator = membership.coordinator;
-            let group = membership.group.clone();
             let joined = self.admin.broker(coordinator)?.send(&request)?;
             match ErrorCode::from_value(joined.error_code) {
                 ErrorCode::None => return Ok(joined),
@@ -490,8 +530,7 @@ impl Consumer {
                 }
                 ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable => {
                     std::thread::sleep(Duration::from_millis(100));
-                    let coordinator = self.admin.coordinator(&group)?;
-                    self.membership()?.coordinator = coordinator;
+                    self.find_coordinator()?;
                 }
                 _ => check(joined.error_code, None)?,
             }
@@ -548,44 +587,9 @@ impl Consumer {
         &mut self,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, Offset>> {
-        let membership = self.membership()?;
-        let (group, coordinator) = (membership.group.clone(), membership.coordinator);
-        let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-        for partition in partitions {
-            topics
-                .entry(&partition.topic)
-                .or_default()
-                .push(partition.partition);
-        }
-        let request = OffsetFetchRequest::default()
-            .with_group_id(GroupId(text(&group)))
-            .with_topics(Some(
-                topics
-                    .into_iter()
-                    .map(|(topic, partitions)| {
-                        OffsetFetchRequestTopic::default()
-                            .with_name(topic_name(topic))
-                            .with_partition_indexes(partitions)
-                    })
-                    .collect(),
-            ));
-        let connection = self.admin.broker(coordinator)?;
-        // One group: the form before batched requests says all there is to say.
-        let version = connection.version::<OffsetFetchRequest>()?.min(7);
-        let response = connection.send_version(&request, version)?;
-        check(response.error_code, None)?;
-        let mut committed = BTreeMap::new();
-        for topic in response.topics {
-            for partition in topic.partitions {
-                check(partition.error_code, None)?;
-                if partition.committed_offset >= 0 {
-                    committed.insert(
-                        TopicPartition::new(topic.name.0.as_str(), partition.partition_index),
-                        partition.committed_offset,
-                    );
-                }
-            }
-        }
+        let group = self.membership()?.group.clone();
+        let mut committed = self.admin.committed_offsets(&group)?;
+        committed.retain(|partition, _| partitions.contains(partition));
         Ok(committed)
     }
 
@@ -623,10 +627,13 @@ impl Consumer {
         let response = self.admin.broker(membership.coordinator)?.send(&request)?;
         for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
             match ErrorCode::from_value(partition.error_code) {
-                // The next heartbeat brings the new generation.
+                // The next heartbeat brings the new generation or finds the new coordinator.
                 ErrorCode::RebalanceInProgress
                 | ErrorCode::IllegalGeneration
-                | ErrorCode::UnknownMemberId => {}
+                | ErrorCode::UnknownMemberId
+                | ErrorCode::CoordinatorLoadInProgress
+                | ErrorCode::CoordinatorNotAvailable
+                | ErrorCode::NotCoordinator => {}
                 _ => check(partition.error_code, None)?,
             }
         }

@@ -11,7 +11,7 @@ use kafka_protocol::messages::delete_records_request::{
 };
 use serde::Deserialize;
 
-use super::admin::{Admin, topic_name};
+use super::admin::{Admin, ApiError, ClientConfig, topic_name};
 use super::options::parse;
 use crate::error::ErrorCode;
 use crate::types::{BrokerId, Offset, TopicPartition};
@@ -21,13 +21,14 @@ use crate::types::{BrokerId, Offset, TopicPartition};
 #[command(name = "kafka-delete-records", disable_version_flag = true)]
 struct Options {
     /// HOST:PORT of a broker, or several with commas
-    #[arg(long)]
+    #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: String,
-    /// {"partitions": [{"topic": "t", "partition": 0, "offset": 5}], "version": 1}
-    #[arg(long)]
+    /// {"partitions": [{"topic": "t", "partition": 0, "offset": 5}], "version": 1}; offset -1 deletes
+    /// all there is
+    #[arg(long, value_name = "FILE")]
     offset_json_file: String,
-    /// Properties file for the connection
-    #[arg(long)]
+    /// Properties of the connection: client.id, default.api.timeout.ms
+    #[arg(long, value_name = "FILE")]
     command_config: Option<String>,
 }
 
@@ -51,7 +52,7 @@ struct Row {
 }
 
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    let options: Options = match parse("delete-records", arguments) {
+    let options: Options = match parse(arguments) {
         Ok(options) => options,
         Err(code) => return code,
     };
@@ -78,7 +79,10 @@ fn delete(options: &Options) -> Result<()> {
             bail!("Offset json file contains duplicate topic partitions: {partition}");
         }
     }
-    let mut admin = Admin::connect(&options.bootstrap_server, "adminclient-1")?;
+    let mut admin = Admin::connect(
+        &options.bootstrap_server,
+        ClientConfig::new("adminclient-1").with_file(options.command_config.as_deref())?,
+    )?;
     println!("Executing records delete operation");
     let mut leaders: BTreeMap<TopicPartition, BrokerId> = BTreeMap::new();
     for topic in admin.topics()? {
@@ -98,7 +102,10 @@ fn delete(options: &Options) -> Result<()> {
         };
         match result {
             Ok(low_watermark) => println!("partition: {partition}\tlow_watermark: {low_watermark}"),
-            Err(code) => println!("partition: {partition}\terror: {}", code.message()),
+            Err(code) => println!(
+                "partition: {partition}\terror: {}",
+                ApiError::new(code.value(), None).thrown()
+            ),
         }
     }
     Ok(())

@@ -2,8 +2,9 @@
 //! `DumpLogSegments`: `.log`, `.index`, `.timeindex`, `.txnindex`, producer `.snapshot`.
 //!
 //! Data goes to standard output, findings (mismatches, gaps) to standard error after all files.
-//! Decoder classes of Java cannot be loaded; keys and values are printed as UTF-8 text, as Kafka
-//! does by default.
+//! Keys and values are printed as UTF-8 text unless a decoder is named (`decoder.rs`).
+
+mod decoder;
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -14,6 +15,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 
+use self::decoder::{Decoder, group_record};
+use super::options::parse;
 use crate::config::topic::TimestampType;
 use crate::record::batch::{BatchHeader, Frame, PREFIX_LEN, increment_sequence, parse_prefix};
 use crate::record::compress::Limits;
@@ -27,72 +30,87 @@ const TIME_ENTRY: usize = 12;
 const TXN_ENTRY: usize = 34;
 const SNAPSHOT_ENTRY: usize = 46;
 
-/// This tool helps to parse a log file and dump its contents to the console, useful for debugging a
-/// seemingly corrupt log segment.
+/// Shows what is in the files of a partition, and whether they agree: segments, indexes, producer
+/// snapshots.
 #[derive(Debug, Parser)]
-#[command(name = "kafka-dump-log", no_binary_name = true)]
+#[command(
+    name = "kafka-dump-log",
+    disable_version_flag = true,
+    override_usage = "kafka-dump-log --files FILE[,FILE…] [OPTION]…",
+    after_help = "\
+Examples:
+  --files t-0/00000000000000000000.log                    the batches of a segment
+  --files t-0/00000000000000000000.log --print-data-log   its records, with keys and values
+  --files t-0/00000000000000000000.index --index-sanity-check
+  --files __consumer_offsets-7/00000000000000000000.log --offsets-decoder"
+)]
 struct Options {
-    /// REQUIRED: The comma separated list of data and index log files to be dumped.
-    #[arg(
-        long,
-        required = true,
-        value_delimiter = ',',
-        value_name = "file1, file2, ..."
-    )]
+    /// The files, with commas
+    #[arg(long, value_delimiter = ',', value_name = "FILES", required = true)]
     files: Vec<PathBuf>,
-    /// If set, printing the messages content when dumping data logs.
+    /// Print keys and values of records
     #[arg(long)]
     print_data_log: bool,
-    /// If set, uses deep instead of shallow iteration. Automatically set if print-data-log is enabled.
+    /// Print keys and values as group data of __consumer_offsets
+    #[arg(long)]
+    offsets_decoder: bool,
+    /// Print keys as StringDecoder, IntegerDecoder or LongDecoder of Kafka reads them
+    #[arg(long, value_name = "CLASS", num_args = 0..=1, default_missing_value = "")]
+    key_decoder_class: Option<String>,
+    /// Print values so
+    #[arg(long, value_name = "CLASS", num_args = 0..=1, default_missing_value = "")]
+    value_decoder_class: Option<String>,
+    /// Print a line for each record, not for each batch only
     #[arg(long)]
     deep_iteration: bool,
-    /// If set, just verify the index log without printing its content.
+    /// Compare an index with its segment without printing it
     #[arg(long)]
     verify_index_only: bool,
-    /// If set, just checks the index sanity without printing its content.
+    /// Check of an index only what a broker checks at start
     #[arg(long)]
     index_sanity_check: bool,
-    /// Size of largest message.
-    #[arg(long, default_value_t = 5 * 1024 * 1024, value_name = "Integer: size")]
+    /// Size of the largest batch, when an index is compared with its segment
+    #[arg(long, default_value_t = 5 * 1024 * 1024, value_name = "BYTES")]
     max_message_size: i32,
-    /// Limit the amount of total batches read in bytes avoiding reading the whole .log file(s).
-    #[arg(long, default_value_t = i32::MAX, value_name = "Integer: size")]
+    /// How much of a segment to read
+    #[arg(long, default_value_t = i32::MAX, value_name = "BYTES")]
     max_bytes: i32,
-    /// Whether to skip printing metadata for each record.
+    /// Of each record only key and value
     #[arg(long)]
     skip_record_metadata: bool,
 }
 
+impl Options {
+    /// Any decoder asks for contents too.
+    fn shows_contents(&self) -> bool {
+        self.print_data_log
+            || self.offsets_decoder
+            || self.key_decoder_class.is_some()
+            || self.value_decoder_class.is_some()
+    }
+}
+
 /// Runs the tool on the arguments after its name.
 pub(super) fn run(args: &[String]) -> ExitCode {
+    let options: Options = match parse(args) {
+        Ok(options) => options,
+        Err(code) => return code,
+    };
     let stdout = io::stdout();
     let stderr = io::stderr();
     let mut out = io::BufWriter::new(stdout.lock());
-    match run_with(args, &mut out, &mut stderr.lock()) {
+    match run_with(&options, &mut out, &mut stderr.lock()) {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }
 
-fn run_with(args: &[String], out: &mut dyn Write, err: &mut dyn Write) -> i32 {
-    let options = match Options::try_parse_from(args) {
-        Ok(options) => options,
-        Err(error) => {
-            let help = error.exit_code() == 0;
-            // Nobody is left to tell when the terminal is gone.
-            let _ = if help {
-                write!(out, "{error}")
-            } else {
-                write!(err, "{error}")
-            };
-            return i32::from(!help);
-        }
-    };
+fn run_with(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> i32 {
     let mut findings = Findings::default();
     let result = options
         .files
         .iter()
-        .try_for_each(|file| dump(file, &options, out, err, &mut findings))
+        .try_for_each(|file| dump(file, options, out, err, &mut findings))
         .and_then(|()| Ok(out.flush()?))
         .and_then(|()| findings.print(err));
     match result {
@@ -289,7 +307,7 @@ fn dump_log(
         let position = segment.position;
         let Some(frame) = segment.next()? else { break };
         writeln!(out, "{}", describe_batch(&frame, position)?)?;
-        if !(options.deep_iteration || options.print_data_log) {
+        if !(options.deep_iteration || options.shows_contents()) {
             continue;
         }
         let kind = timestamp_type(&frame)?;
@@ -376,7 +394,7 @@ fn describe_record(
     legacy: Option<(bool, u32)>,
     options: &Options,
 ) -> anyhow::Result<String> {
-    let mut line = "|".to_owned();
+    let mut line = String::new();
     let header = match frame.prefix.magic {
         2 => Some(BatchHeader::parse(frame.bytes)?),
         _ => None,
@@ -386,7 +404,7 @@ fn describe_record(
         let size = |field: Option<&[u8]>| field.map_or(-1, |bytes| bytes.len() as i64);
         write!(
             line,
-            " offset: {} {timestamp_type}: {} keySize: {} valueSize: {}",
+            "| offset: {} {timestamp_type}: {} keySize: {} valueSize: {}",
             record.offset,
             record.timestamp,
             size(record.key),
@@ -428,12 +446,27 @@ fn describe_record(
             ControlType::Unknown(id) => write!(line, " controlType: UNKNOWN({id})")?,
         }
     }
-    if options.print_data_log && !is_control {
-        if let Some(key) = record.key {
-            write!(line, " key: {}", String::from_utf8_lossy(key))?;
+    if options.shows_contents() && !is_control {
+        let (key, value) = if options.offsets_decoder {
+            let (key, value) = group_record(record.offset, record.key, record.value)?;
+            (Some(key), value)
+        } else {
+            let text = |class: &Option<String>, bytes: Option<&[u8]>| {
+                let decoder = Decoder::named(class.as_deref())?;
+                bytes.map(|bytes| decoder.text(bytes)).transpose()
+            };
+            (
+                text(&options.key_decoder_class, record.key)?,
+                text(&options.value_decoder_class, record.value)?,
+            )
+        };
+        if let Some(key) = key {
+            // Only what comes first has the bar, and a payload never does.
+            let bar = if line.is_empty() { "|" } else { "" };
+            write!(line, "{bar} key: {key}")?;
         }
-        if let Some(value) = record.value {
-            write!(line, " payload: {}", String::from_utf8_lossy(value))?;
+        if let Some(value) = value {
+            write!(line, " payload: {value}")?;
         }
     }
     Ok(line)

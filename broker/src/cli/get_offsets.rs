@@ -8,7 +8,7 @@ use clap::Parser;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId as WireBrokerId, ListOffsetsRequest};
 
-use super::admin::{Admin, topic_name};
+use super::admin::{Admin, ClientConfig, topic_name};
 use super::options::{parse, usage_error};
 use super::topics::include_list;
 use crate::error::ErrorCode;
@@ -16,43 +16,53 @@ use crate::types::{BrokerId, Millis, Offset, TopicPartition, is_internal_topic};
 
 /// Gets topic-partition offsets: TOPIC:PARTITION:OFFSET, a line each.
 #[derive(Parser)]
-#[command(name = "kafka-get-offsets", disable_version_flag = true)]
+#[command(
+    name = "kafka-get-offsets",
+    disable_version_flag = true,
+    override_usage = "kafka-get-offsets --bootstrap-server HOST:PORT [OPTION]…",
+    after_help = "\
+Examples, each with --bootstrap-server localhost:9092:
+  --topic orders                            the end of each partition of a topic
+  --topic orders --time earliest            their beginning
+  --topic-partitions 'orders:0-2,audit'     of two partitions of one topic, of all of another
+  --time 1718000000000                      of the first record since a time"
+)]
 struct Options {
     /// HOST:PORT of a broker, or several with commas
-    #[arg(long)]
+    #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: Option<String>,
     /// Old name of --bootstrap-server
-    #[arg(long)]
+    #[arg(long, hide = true)]
     broker_list: Option<String>,
-    /// Properties file for the connection
-    #[arg(long)]
+    /// Properties of the connection: client.id, default.api.timeout.ms
+    #[arg(long, value_name = "FILE")]
     command_config: Option<String>,
     /// Topics, as a list of regular expressions
-    #[arg(long)]
+    #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
     /// Partition ids, with commas
-    #[arg(long)]
+    #[arg(long, value_name = "IDS")]
     partitions: Option<String>,
     /// TOPIC:PARTITION patterns with commas; PARTITION may be N, N-M, -M or N-
-    #[arg(long)]
+    #[arg(long, value_name = "PATTERNS")]
     topic_partitions: Option<String>,
     /// Milliseconds since the epoch, -1 or latest, -2 or earliest, -3 or max-timestamp
     #[arg(long, allow_hyphen_values = true, default_value = "latest")]
     time: String,
+    /// Leave out topics whose names begin with __
     #[arg(long)]
     exclude_internal_topics: bool,
 }
 
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    let options: Options = match parse("get-offsets", arguments) {
+    let options: Options = match parse(arguments) {
         Ok(options) => options,
         Err(code) => return code,
     };
     if options.topic_partitions.is_some()
         && (options.topic.is_some() || options.partitions.is_some())
     {
-        return usage_error(
-            "get-offsets",
+        return usage_error::<Options>(
             "--topic-partitions cannot be used with --topic or --partitions",
         );
     }
@@ -61,10 +71,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         .clone()
         .or(options.broker_list.clone())
     else {
-        return usage_error(
-            "get-offsets",
-            "Missing required argument \"[bootstrap-server]\"",
-        );
+        return usage_error::<Options>("Missing required argument \"[bootstrap-server]\"");
     };
     match print_offsets(&options, &bootstrap) {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,7 +84,10 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
 
 fn print_offsets(options: &Options, bootstrap: &str) -> Result<()> {
     let timestamp = parse_time(&options.time)?;
-    let mut admin = Admin::connect(bootstrap, "GetOffsetShell")?;
+    let mut admin = Admin::connect(
+        bootstrap,
+        ClientConfig::new("GetOffsetShell").with_file(options.command_config.as_deref())?,
+    )?;
     let filter = Filter::new(options)?;
     let mut leaders = BTreeMap::new();
     for topic in admin.topics()? {
@@ -99,13 +109,16 @@ fn print_offsets(options: &Options, bootstrap: &str) -> Result<()> {
         bail!("Could not match any topic-partitions with the specified filters");
     }
     let offsets = list_offsets(&mut admin, &leaders, timestamp)?;
-    for (partition, result) in &offsets {
+    // As texts, as Kafka has them: t-10 comes before t-2.
+    let mut offsets: Vec<_> = offsets.iter().collect();
+    offsets.sort_by_key(|(partition, _)| partition.to_string());
+    for (partition, result) in offsets {
         match result {
             Ok(offset) if *offset >= 0 => {
                 println!("{}:{}:{offset}", partition.topic, partition.partition)
             }
             // No record is that young.
-            Ok(_) => println!("{}:{}:", partition.topic, partition.partition),
+            Ok(_) => {}
             Err(ErrorCode::LeaderNotAvailable) => eprintln!(
                 "Skip getting offsets for topic-partition {partition} because it has no leader or the leader is unknown"
             ),

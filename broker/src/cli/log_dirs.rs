@@ -8,7 +8,7 @@ use kafka_protocol::messages::DescribeLogDirsRequest;
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use serde_json::{Map, Value, json};
 
-use super::admin::{Admin, topic_name};
+use super::admin::{Admin, ApiError, ClientConfig, topic_name};
 use super::options::{parse, usage_error};
 use crate::error::ErrorCode;
 use crate::types::BrokerId;
@@ -18,40 +18,44 @@ use crate::types::BrokerId;
 #[command(name = "kafka-log-dirs", disable_version_flag = true)]
 struct Options {
     /// HOST:PORT of a broker, or several with commas
-    #[arg(long)]
+    #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: String,
+    /// Required; there is nothing else to do
     #[arg(long)]
     describe: bool,
     /// Broker ids with commas; all when absent
-    #[arg(long)]
+    #[arg(long, value_name = "IDS")]
     broker_list: Option<String>,
     /// Topics with commas; all when absent
-    #[arg(long)]
+    #[arg(long, value_name = "TOPICS")]
     topic_list: Option<String>,
-    /// Properties file for the connection
-    #[arg(long)]
+    /// Properties of the connection: client.id, default.api.timeout.ms
+    #[arg(long, value_name = "FILE")]
     command_config: Option<String>,
 }
 
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    let options: Options = match parse("log-dirs", arguments) {
+    let options: Options = match parse(arguments) {
         Ok(options) => options,
         Err(code) => return code,
     };
     if !options.describe {
-        return usage_error("log-dirs", "Missing required argument \"[describe]\"");
+        return usage_error::<Options>("Missing required argument \"[describe]\"");
     }
     match describe(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            println!("{error:#}");
+            eprintln!("{error:#}");
             ExitCode::from(1)
         }
     }
 }
 
 fn describe(options: &Options) -> Result<()> {
-    let mut admin = Admin::connect(&options.bootstrap_server, "adminclient-1")?;
+    let mut admin = Admin::connect(
+        &options.bootstrap_server,
+        ClientConfig::new("log-dirs-tool").with_file(options.command_config.as_deref())?,
+    )?;
     let live = admin.broker_ids();
     let brokers = match &options.broker_list {
         Some(list) => {
@@ -110,7 +114,7 @@ fn one_broker(admin: &mut Admin, broker: BrokerId, topics: Option<&[&str]>) -> R
     for result in response.results {
         let error = match ErrorCode::from_value(result.error_code) {
             ErrorCode::None => Value::Null,
-            code => json!(code.message()),
+            code => json!(ApiError::new(code.value(), None).java_class()),
         };
         let mut partitions = Vec::new();
         for topic in result.topics {

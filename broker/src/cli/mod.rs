@@ -17,9 +17,11 @@ mod connection;
 mod console_consumer;
 mod console_producer;
 mod consumer;
+mod consumer_groups;
 mod delete_records;
 mod dump_log;
 mod get_offsets;
+mod group_admin;
 mod log_dirs;
 mod options;
 mod server_stop;
@@ -46,6 +48,11 @@ const TOOLS: &[Tool] = &[
         name: "configs",
         about: "describe and alter configs of topics, brokers and loggers",
         run: configs::run,
+    },
+    Tool {
+        name: "consumer-groups",
+        about: "list, describe, reset and delete consumer groups",
+        run: consumer_groups::run,
     },
     Tool {
         name: "console-producer",

@@ -20,112 +20,256 @@ use kafka_protocol::messages::{
 };
 use regex::Regex;
 
-use super::admin::{Admin, ApiError, check, text, topic_name};
+use super::admin::{Admin, ApiError, ClientConfig, check, log, text, topic_name};
 use super::configs::{ConfigEntry, Resource, describe};
-use super::options::{parse, usage_error};
-use crate::config::Config;
+use super::options::{clash, parse, usage_error};
+use crate::config::{Config, Error};
 use crate::error::ErrorCode;
 use crate::types::{BrokerId, format_uuid, is_internal_topic};
 
-/// Create, delete, describe, or change a topic.
+/// Creates, lists, describes, changes and deletes topics.
 #[derive(Parser)]
-#[command(name = "kafka-topics", disable_version_flag = true)]
+#[command(
+    name = "kafka-topics",
+    disable_version_flag = true,
+    override_usage = "kafka-topics --bootstrap-server HOST:PORT ACTION [OPTION]…",
+    after_help = "\
+Examples, each with --bootstrap-server localhost:9092:
+  --list
+  --create --topic orders --partitions 6 --config retention.ms=86400000
+  --describe --topic 'orders.*'
+  --describe --under-replicated-partitions
+  --alter --topic orders --partitions 12
+  --delete --topic orders
+
+Configs of a topic that exists change with kafka-configs."
+)]
 struct Options {
     /// HOST:PORT of a broker, or several with commas
-    #[arg(long)]
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Connection")]
     bootstrap_server: Option<String>,
-    /// Properties file for the connection
-    #[arg(long)]
+    /// Properties of the connection: client.id, default.api.timeout.ms
+    #[arg(long, value_name = "FILE", help_heading = "Connection")]
     command_config: Option<String>,
-    #[arg(long)]
-    create: bool,
-    #[arg(long)]
+    /// Names of topics
+    #[arg(long, help_heading = "Actions")]
     list: bool,
-    #[arg(long)]
+    /// Partitions, replicas and configs of topics
+    #[arg(long, help_heading = "Actions")]
     describe: bool,
-    /// Change the number of partitions
-    #[arg(long)]
+    /// A new topic
+    #[arg(long, help_heading = "Actions")]
+    create: bool,
+    /// More partitions
+    #[arg(long, help_heading = "Actions")]
     alter: bool,
-    #[arg(long)]
+    /// Delete topics
+    #[arg(long, help_heading = "Actions")]
     delete: bool,
     /// The topic; for all but --create a regular expression
-    #[arg(long)]
+    #[arg(long, value_name = "TOPIC", help_heading = "Which topics")]
     topic: Option<String>,
     /// The topic's id, for --describe
-    #[arg(long)]
+    #[arg(long, value_name = "ID", help_heading = "Which topics")]
     topic_id: Option<String>,
+    /// Nothing is wrong when there is no such topic
+    #[arg(long, help_heading = "Which topics")]
+    if_exists: bool,
+    /// Nothing is wrong when there is such a topic already
+    #[arg(long, help_heading = "Which topics")]
+    if_not_exists: bool,
+    /// Leave out topics whose names begin with __
+    #[arg(long, help_heading = "Which topics")]
+    exclude_internal: bool,
     /// Partitions of the topic; the cluster's default when absent
-    #[arg(long)]
+    #[arg(long, value_name = "N", help_heading = "With --create and --alter")]
     partitions: Option<i32>,
     /// Replicas of each partition; the cluster's default when absent
-    #[arg(long)]
+    #[arg(long, value_name = "N", help_heading = "With --create and --alter")]
     replication_factor: Option<i32>,
     /// Replicas by hand: ID:ID,ID:ID,… one group per partition
-    #[arg(long)]
+    #[arg(long, value_name = "IDS", help_heading = "With --create and --alter")]
     replica_assignment: Option<String>,
-    /// KEY=VALUE of the topic to be created, repeatable
-    #[arg(long)]
+    /// A config of the topic to be created; may be repeated
+    #[arg(
+        long,
+        value_name = "KEY=VALUE",
+        help_heading = "With --create and --alter"
+    )]
     config: Vec<String>,
-    #[arg(long)]
-    if_not_exists: bool,
-    #[arg(long)]
-    if_exists: bool,
-    #[arg(long)]
-    exclude_internal: bool,
-    #[arg(long)]
+    #[arg(long, hide = true)]
+    delete_config: Vec<String>,
+    /// Only topics with configs of their own
+    #[arg(long, help_heading = "With --describe")]
     topics_with_overrides: bool,
-    #[arg(long)]
+    /// Only partitions with replicas that lag behind
+    #[arg(long, help_heading = "With --describe")]
     under_replicated_partitions: bool,
-    #[arg(long)]
+    /// Only partitions without a live leader
+    #[arg(long, help_heading = "With --describe")]
     unavailable_partitions: bool,
-    #[arg(long)]
+    /// Only partitions that refuse acks=all
+    #[arg(long, help_heading = "With --describe")]
     under_min_isr_partitions: bool,
-    #[arg(long)]
+    /// Only partitions that will refuse acks=all when one more replica is lost
+    #[arg(long, help_heading = "With --describe")]
     at_min_isr_partitions: bool,
+    #[arg(long, hide = true)]
+    partition_size_limit_per_response: Option<i32>,
+}
+
+impl Options {
+    /// What of the flags does not go together, in Kafka's words.
+    fn complaint(&self) -> Option<String> {
+        let actions = [
+            self.create,
+            self.list,
+            self.describe,
+            self.alter,
+            self.delete,
+        ];
+        let required = |name: &str| Some(format!("Missing required argument \"[{name}]\""));
+        if actions.iter().filter(|action| **action).count() != 1 {
+            return Some(
+                "Command must include exactly one action: --list, --describe, --create, --alter or --delete"
+                    .to_owned(),
+            );
+        }
+        if self.bootstrap_server.is_none() {
+            return Some("--bootstrap-server must be specified".to_owned());
+        }
+        if self.describe && self.if_exists && self.topic.is_none() && self.topic_id.is_none() {
+            return Some("--topic or --topic-id is required to describe a topic".to_owned());
+        }
+        if !self.list && !self.describe && self.topic.is_none() {
+            return required("topic");
+        }
+        if self.alter && !self.config.is_empty() {
+            return Some(
+                "Option combination \"[[bootstrap-server], [config]]\" can't be used with option \"[alter]\" (the kafka-configs CLI supports altering topic configs with a --bootstrap-server option)"
+                    .to_owned(),
+            );
+        }
+        if self.alter && self.partitions.is_none() {
+            return required("partitions");
+        }
+        let create = ("create", self.create);
+        let list = ("list", self.list);
+        let describe = ("describe", self.describe);
+        let alter = ("alter", self.alter);
+        let delete = ("delete", self.delete);
+        let overrides = ("topics-with-overrides", self.topics_with_overrides);
+        let under_replicated = (
+            "under-replicated-partitions",
+            self.under_replicated_partitions,
+        );
+        let under_min_isr = ("under-min-isr-partitions", self.under_min_isr_partitions);
+        let at_min_isr = ("at-min-isr-partitions", self.at_min_isr_partitions);
+        let unavailable = ("unavailable-partitions", self.unavailable_partitions);
+        let but_describe = [create, list, alter, delete, overrides];
+        clash(&[
+            ("config", !self.config.is_empty(), &[list, describe, delete]),
+            (
+                "delete-config",
+                !self.delete_config.is_empty(),
+                &[("bootstrap-server", true)],
+            ),
+            (
+                "partitions",
+                self.partitions.is_some(),
+                &[list, describe, delete],
+            ),
+            (
+                "replication-factor",
+                self.replication_factor.is_some(),
+                &[list, describe, alter, delete],
+            ),
+            (
+                "replica-assignment",
+                self.replica_assignment.is_some(),
+                &[list, describe, delete],
+            ),
+            (
+                "replica-assignment",
+                self.create && self.replica_assignment.is_some(),
+                &[
+                    ("partitions", self.partitions.is_some()),
+                    ("replication-factor", self.replication_factor.is_some()),
+                ],
+            ),
+            (under_replicated.0, under_replicated.1, &but_describe),
+            (under_min_isr.0, under_min_isr.1, &but_describe),
+            (at_min_isr.0, at_min_isr.1, &but_describe),
+            (unavailable.0, unavailable.1, &but_describe),
+            (
+                overrides.0,
+                overrides.1,
+                &[
+                    create,
+                    list,
+                    alter,
+                    delete,
+                    under_replicated,
+                    under_min_isr,
+                    at_min_isr,
+                    unavailable,
+                ],
+            ),
+            ("if-exists", self.if_exists, &[create, list]),
+            (
+                "if-not-exists",
+                self.if_not_exists,
+                &[list, describe, alter, delete],
+            ),
+            (
+                "exclude-internal",
+                self.exclude_internal,
+                &[create, alter, delete],
+            ),
+        ])
+    }
 }
 
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    let options: Options = match parse("topics", arguments) {
+    let options: Options = match parse(arguments) {
         Ok(options) => options,
         Err(code) => return code,
     };
-    let actions = [
-        options.create,
-        options.list,
-        options.describe,
-        options.alter,
-        options.delete,
-    ];
-    if actions.iter().filter(|action| **action).count() != 1 {
-        return usage_error(
-            "topics",
-            "Command must include exactly one action: --list, --describe, --create, --alter or --delete",
-        );
+    if let Some(complaint) = options.complaint() {
+        return usage_error::<Options>(&complaint);
     }
-    if !options.list && !options.describe && options.topic.is_none() {
-        return usage_error("topics", "Missing required argument \"[topic]\"");
-    }
-    if options.alter && options.partitions.is_none() {
-        return usage_error("topics", "Missing required argument \"[partitions]\"");
-    }
-    let Some(bootstrap) = options.bootstrap_server.clone() else {
-        return usage_error("topics", "--bootstrap-server must be specified");
-    };
+    let bootstrap = options.bootstrap_server.clone().unwrap_or_default();
     match act(&options, &bootstrap) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("Error while executing topic command : {error:#}");
-            match error.downcast_ref::<ApiError>() {
-                Some(api) => eprintln!("ERROR {}: {api}", api.java_class()),
-                None => eprintln!("ERROR {error:#}"),
-            }
+            let thrown = match error.downcast_ref::<ApiError>() {
+                Some(api) => api.thrown(),
+                None if error.is::<ConfigException>() => {
+                    format!("org.apache.kafka.common.config.ConfigException: {error}")
+                }
+                None => format!("java.lang.IllegalArgumentException: {error:#}"),
+            };
+            log(
+                "ERROR",
+                &format!("{thrown}\n"),
+                "org.apache.kafka.tools.TopicCommand",
+            );
             ExitCode::from(1)
         }
     }
 }
 
+/// A value that no topic config takes; Kafka's tool sees that before it asks the cluster.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct ConfigException(Error);
+
 fn act(options: &Options, bootstrap: &str) -> Result<()> {
-    let mut admin = Admin::connect(bootstrap, "adminclient-1")?;
+    let mut admin = Admin::connect(
+        bootstrap,
+        ClientConfig::new("adminclient-1").with_file(options.command_config.as_deref())?,
+    )?;
     if options.create {
         create(options, &mut admin)
     } else if options.list {
@@ -230,9 +374,11 @@ fn parse_configs(given: &[String]) -> Result<BTreeMap<String, String>> {
     }
     Config::new(BTreeMap::new())
         .and_then(|defaults| defaults.validate_topic_overrides(&configs))
-        .map_err(|error| ApiError {
-            code: ErrorCode::InvalidConfig,
-            message: error.to_string(),
+        .map_err(|error| match error {
+            Error::UnknownTopicKey { .. } => {
+                ApiError::new(ErrorCode::InvalidConfig.value(), Some(&error.to_string())).into()
+            }
+            _ => anyhow::Error::from(ConfigException(error)),
         })?;
     Ok(configs)
 }

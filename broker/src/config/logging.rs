@@ -399,7 +399,7 @@ fn json_line(now: Millis, level: &str, logger: &str, fields: &Fields) -> String 
 }
 
 /// `2024-11-06 12:34:56,789` in UTC, with the separators asked for.
-fn timestamp(now: Millis, between: char, before_millis: char) -> String {
+pub(crate) fn timestamp(now: Millis, between: char, before_millis: char) -> String {
     let days = now.div_euclid(86_400_000);
     let of_day = now.rem_euclid(86_400_000);
     let (year, month, day) = civil_date(days);

@@ -45,9 +45,18 @@ impl Wire {
     /// Puts one response behind those that wait; large pieces are sent at once.
     pub(super) async fn respond(&mut self, chunks: Vec<Chunk>) -> io::Result<()> {
         let length: usize = chunks.iter().map(Chunk::len).sum();
+        // What gathers in the buffer, so that it grows once.
+        let gathered: usize = chunks
+            .iter()
+            .filter(|chunk| match chunk {
+                Chunk::Bytes(bytes) => bytes.len() <= COPY_MAX,
+                Chunk::File(region) => region.len < SENDFILE_MIN,
+            })
+            .map(Chunk::len)
+            .sum();
+        self.buffer.reserve(frame::PREFIX + gathered.min(FLUSH_AT));
         let length = i32::try_from(length)
             .map_err(|_| io::Error::other(format!("a response of {length} bytes")))?;
-        self.buffer.reserve(frame::PREFIX);
         self.buffer.put_i32(length);
         for chunk in chunks {
             match chunk {

@@ -1,12 +1,13 @@
 //! What a leader checks, and if need be changes, before it appends (`ProduceRequest.validateRecords`,
 //! `UnifiedLog.analyzeAndValidateRecords`, `LogValidator`).
 //!
-//! The order is Kafka's: rules of the request's version ([`check_produce_version`]); base offset, size and CRC of every batch;
-//! one batch only; rules of the batch header; rules of each record; size after conversion. Two
-//! deliberate differences, both for batches that no client library writes: an uncompressed batch
-//! whose offset deltas are not 0..n−1 is refused (Kafka stores it as it is), and a compressed batch
-//! is unpacked only when a rule needs a look inside (keys of a compacted topic, time limits, a change
-//! of codec or format, or a max timestamp that cannot be right); Kafka always unpacks.
+//! The order is Kafka's: rules of the request's version ([`check_produce_version`]); base offset,
+//! size and CRC of every batch; one batch only; rules of the batch header; rules of each record;
+//! size after conversion. Two deliberate differences, both for batches that no client library
+//! writes: an uncompressed batch whose offset deltas are not 0..n−1 is refused (Kafka stores it as
+//! it is), and a compressed batch is unpacked only when a rule needs a look inside (keys of a
+//! compacted topic, time limits, a change of codec or format, or a max timestamp that cannot be
+//! right); Kafka always unpacks.
 
 use bytes::Bytes;
 

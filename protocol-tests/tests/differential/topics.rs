@@ -1,6 +1,9 @@
 //! CreateTopics, DeleteTopics, CreatePartitions.
 
 use anyhow::Result;
+use kafka_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
 use kafka_protocol::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsTopic,
 };
@@ -8,8 +11,11 @@ use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use kafka_protocol::messages::{
-    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    AlterPartitionReassignmentsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteTopicsRequest, ElectLeadersRequest, ListPartitionReassignmentsRequest,
 };
 use protocol_tests::differential::{Case, Test};
 use uuid::Uuid;
@@ -22,6 +28,8 @@ pub(crate) const CASES: &[Test] = &[
     ("create topics, defaults and assignments", create_assigned),
     ("delete topics", delete_topics),
     ("create partitions", create_partitions),
+    ("elect leaders", elect_leaders),
+    ("reassign partitions", reassign),
 ];
 
 fn create_topics(case: &mut Case<'_>) -> Result<()> {
@@ -333,6 +341,121 @@ fn create_partitions(case: &mut Case<'_>) -> Result<()> {
             "no time",
             request(vec![to(&name, 5)]).with_timeout_ms(0),
         )?;
+    }
+    Ok(())
+}
+
+fn elect_leaders(case: &mut Case<'_>) -> Result<()> {
+    topic(case, "elect", 2, &[])?;
+    let of = |name: &str, partitions: &[i32]| {
+        TopicPartitions::default()
+            .with_topic(topic_name(name))
+            .with_partitions(partitions.to_vec())
+    };
+    for version in case.versions::<ElectLeadersRequest>() {
+        for kind in [0, 1] {
+            if version == 0 && kind != 0 {
+                continue;
+            }
+            let request = |topics| {
+                ElectLeadersRequest::default()
+                    .with_election_type(kind)
+                    .with_timeout_ms(10_000)
+                    .with_topic_partitions(topics)
+            };
+            let asks = [
+                ("two partitions", Some(vec![of("elect", &[0, 1])])),
+                (
+                    "wrong partitions",
+                    Some(vec![of("elect", &[0, 7, -1]), of("no-such", &[0])]),
+                ),
+                (
+                    "a partition twice",
+                    Some(vec![of("elect", &[0, 0]), of("elect", &[0])]),
+                ),
+                ("none", Some(vec![])),
+                ("no partitions", Some(vec![of("elect", &[])])),
+                ("all", None),
+            ];
+            for (what, topics) in asks {
+                case.ask(version, &format!("{what}, type {kind}"), request(topics))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn reassign(case: &mut Case<'_>) -> Result<()> {
+    topic(case, "reassign", 2, &[])?;
+    let to = |index: i32, replicas: Option<&[i32]>| {
+        ReassignablePartition::default()
+            .with_partition_index(index)
+            .with_replicas(replicas.map(|brokers| brokers.iter().copied().map(BrokerId).collect()))
+    };
+    let request = |name: &str, partitions| {
+        AlterPartitionReassignmentsRequest::default()
+            .with_timeout_ms(10_000)
+            .with_topics(vec![
+                ReassignableTopic::default()
+                    .with_name(topic_name(name))
+                    .with_partitions(partitions),
+            ])
+    };
+    for version in case.versions::<AlterPartitionReassignmentsRequest>() {
+        let asks = [
+            ("to where it is", vec![to(0, Some(&[0]))]),
+            ("nothing to cancel", vec![to(0, None), to(1, None)]),
+            ("to an unknown broker", vec![to(0, Some(&[7]))]),
+            ("to a broker twice", vec![to(0, Some(&[0, 0]))]),
+            ("to a negative broker", vec![to(0, Some(&[-1]))]),
+            ("to no brokers", vec![to(0, Some(&[]))]),
+            (
+                "an unknown partition",
+                vec![to(7, Some(&[0])), to(-1, Some(&[0]))],
+            ),
+            ("cancel an unknown partition", vec![to(7, None)]),
+            (
+                "right and wrong",
+                vec![to(0, Some(&[0])), to(1, Some(&[7]))],
+            ),
+            ("no partitions", vec![]),
+        ];
+        for (what, partitions) in asks {
+            case.ask(version, what, request("reassign", partitions))?;
+        }
+        case.ask(
+            version,
+            "an unknown topic",
+            request("no-such", vec![to(0, Some(&[0]))]),
+        )?;
+        case.ask(
+            version,
+            "cancel an unknown topic",
+            request("no-such", vec![to(0, None)]),
+        )?;
+        let none = AlterPartitionReassignmentsRequest::default().with_timeout_ms(10_000);
+        case.ask(version, "none", none)?;
+    }
+    for version in case.versions::<ListPartitionReassignmentsRequest>() {
+        let of = |name: &str, partitions: &[i32]| {
+            ListPartitionReassignmentsTopics::default()
+                .with_name(topic_name(name))
+                .with_partition_indexes(partitions.to_vec())
+        };
+        for (what, topics) in [
+            ("all", None),
+            ("none", Some(vec![])),
+            ("a topic", Some(vec![of("reassign", &[0, 1])])),
+            (
+                "unknown ones",
+                Some(vec![of("reassign", &[9]), of("no-such", &[0])]),
+            ),
+        ] {
+            let request = ListPartitionReassignmentsRequest::default()
+                .with_timeout_ms(10_000)
+                .with_topics(topics);
+            case.ask(version, what, request)?;
+        }
     }
     Ok(())
 }

@@ -617,3 +617,13 @@ fn a_bomb_is_too_large() {
         );
     }
 }
+
+#[test]
+fn the_crc_of_an_old_message_decides_before_its_fields() {
+    let (_, v0) = GOLDEN[1];
+    let mut bytes = v0.to_vec();
+    // A codec that does not exist.
+    bytes[17] = 7;
+    let code = code(&bytes, V2, &LogConfig::default());
+    assert_eq!(code, ErrorCode::CorruptMessage);
+}

@@ -95,10 +95,13 @@ impl FetcherSession {
             if before == now {
                 continue;
             }
-            if let Some(before) = before
-                && now.is_none_or(|now| now.topic_id != before.topic_id)
-            {
-                forgotten.push((partition.clone(), before.topic_id));
+            if let Some(before) = before {
+                // By name the new one simply takes the old one's place.
+                let is_replaced =
+                    self.uses_topic_ids && now.is_some_and(|now| now.topic_id != before.topic_id);
+                if now.is_none() || is_replaced {
+                    forgotten.push((partition.clone(), before.topic_id));
+                }
             }
             self.put(partition, now);
             partitions.extend(now.map(|now| (partition.clone(), now)));
@@ -337,6 +340,21 @@ mod tests {
         let ask = case.build().unwrap();
         assert!(ask.uses_topic_ids);
         assert_eq!((ask.session_id, ask.session_epoch), (6, 0));
+    }
+
+    #[test]
+    fn an_id_that_comes_later_forgets_nothing_while_names_are_used() {
+        let mut case = Case::new(&[]);
+        for index in 0..2 {
+            case.set(index, Some(sent(0, None)));
+        }
+        case.build().unwrap();
+        assert!(case.answer(ErrorCode::None, 5, &[0, 1]));
+        case.set(0, Some(sent(0, Some(ID))));
+        let ask = case.build().unwrap();
+        assert_eq!((ask.session_epoch, ask.uses_topic_ids), (1, false));
+        assert_eq!(ask.partitions, [(partition(0), sent(0, Some(ID)))]);
+        assert!(ask.forgotten.is_empty());
     }
 
     #[test]
