@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, by package name, and runs all of them. Ends with one line per part
-# and exits non-zero when a part failed. `./test.sh PART…` runs only those parts.
+# and exits non-zero when a part failed, after the lines that tell why. `./test.sh PART…` runs only
+# those parts. What each part printed is kept in target/test-logs.
 set -uo pipefail
 cd "$(dirname "$0")"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
@@ -8,6 +9,7 @@ export KAFKA_LIBS=$CARGO_TARGET_DIR/compat/kafka-libs
 logs=$CARGO_TARGET_DIR/test-logs
 mkdir -p "$logs"
 failed=0
+failures=()
 summary=()
 wanted=("$@")
 
@@ -23,6 +25,7 @@ finish_part() { # NAME STATUS SECONDS
     summary+=("passed  $1 ($3 s)")
   else
     failed=1
+    failures+=("$1")
     summary+=("FAILED  $1 ($3 s)")
   fi
 }
@@ -32,7 +35,7 @@ part() { # NAME COMMAND…
   shift
   want "$name" || return 0
   echo "=== $name"
-  "$@" || status=$?
+  "$@" 2>&1 | tee "$logs/$name.log" || status=$?
   finish_part "$name" "$status" $((SECONDS - started))
 }
 
@@ -94,7 +97,7 @@ part fetch compat/install.sh
 part format cargo fmt --all --check
 part clippy cargo clippy --workspace --all-targets -- -D warnings
 part deny deny
-part unit cargo test --workspace
+part unit cargo test --workspace --no-fail-fast
 part release cargo build --release
 beside kafka-tools suite kafka-tools -- takeover suite takeover
 beside operation suite operation -- bigfile suite bigfile
@@ -107,6 +110,13 @@ if [ ${#wanted[@]} -gt 0 ]; then
   beside rolling suite rolling -- chaos suite chaos
 fi
 
+# The end of the log is what is read first, so it repeats what failed.
+for name in ${failures[@]+"${failures[@]}"}; do
+  echo
+  echo "--- why $name failed (all of it: $logs/$name.log)"
+  grep -nE -A 12 "^FAILED|\.\.\. FAILED|^not ok|panicked at|^error(:|\[)|^differential: " "$logs/$name.log" | tail -n 80
+  tail -n 15 "$logs/$name.log"
+done
 echo
 printf '%s\n' "${summary[@]}"
 exit $failed
