@@ -146,6 +146,7 @@ impl ApartWork for Recovery {
         let mut system = run.launcher.launch(kind)?;
         let stored = store(run, &system, 16, 1 << 20, run.scale.of(2048))?;
         system.kill()?;
+        run.launcher.wait_for_session_end(&system)?;
         let took = system.start(&run.launcher.places)?.as_secs_f64();
         let from = vec![0; stored.ends.len()];
         let ends = verify(&system, &stored.topic, &from, &stored.totals)?;
