@@ -32,7 +32,7 @@ pub enum Figure {
     CpuMillis,
     Creations,
     Deletions,
-    /// From the start to the first Metadata answer, of what was not flushed.
+    /// Of what was not flushed, from the start until all leaders are known.
     Recovery,
     /// The same by the speed at which the files can be read.
     RecoveryShare,

@@ -511,7 +511,7 @@ pub fn describe_machine(places: &Places) -> Result<Vec<(&'static str, String)>> 
         ("Ottla", ottla),
         (
             "settings of all",
-            "Kafka's defaults, but for replication factors of 1, group.initial.rebalance.delay.ms=0, \
+            "Kafka's defaults, but for replication factors of 1, group.initial.rebalance.delay.ms=0, zookeeper.session.timeout.ms=6000, \
              auto.create.topics.enable=false and log.segment.delete.delay.ms=200"
                 .to_owned(),
         ),

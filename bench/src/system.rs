@@ -155,6 +155,7 @@ impl Launcher {
                 kind,
                 address,
                 folder: PathBuf::new(),
+                chroot: name,
                 process: None,
                 peer: pid,
             });
@@ -170,9 +171,25 @@ impl Launcher {
             kind,
             address: (Ipv4Addr::LOCALHOST, port).into(),
             folder,
+            chroot: name,
             process: None,
             peer: None,
         })
+    }
+
+    /// Waits until ZooKeeper has forgotten a broker that was killed: until then Kafka refuses to start.
+    pub fn wait_for_session_end(&self, system: &System) -> Result<()> {
+        let node = format!("/{}/brokers/ids/0", system.chroot);
+        let deadline = Instant::now() + START;
+        loop {
+            let sessions = four_letters(self.zookeeper_port, "dump")?;
+            let sessions = String::from_utf8_lossy(&sessions);
+            if !sessions.split_whitespace().any(|word| word == node) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{node} does not expire");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
@@ -184,6 +201,7 @@ fn settings(port: u16, folder: &Path, zookeeper_port: u16, chroot: &str) -> Stri
          listeners=PLAINTEXT://127.0.0.1:{port}\n\
          log.dirs={}/data\n\
          zookeeper.connect=127.0.0.1:{zookeeper_port}/{chroot}\n\
+         zookeeper.session.timeout.ms=6000\n\
          offsets.topic.replication.factor=1\n\
          transaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\n\
@@ -199,6 +217,8 @@ pub struct System {
     pub kind: Kind,
     pub address: SocketAddr,
     folder: PathBuf,
+    /// Of its znodes.
+    chroot: String,
     process: Option<Process>,
     peer: Option<u32>,
 }
@@ -453,16 +473,18 @@ fn has_answered(address: SocketAddr) -> bool {
 }
 
 fn is_serving_zookeeper(port: u16) -> bool {
+    four_letters(port, "ruok").is_ok_and(|answer| answer == b"imok")
+}
+
+/// The answer to one of ZooKeeper's four-letter commands.
+fn four_letters(port: u16, word: &str) -> std::io::Result<Vec<u8>> {
     use std::io::{Read as _, Write as _};
-    let ask = || -> std::io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"ruok")?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer == b"imok")
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(word.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 /// Below the range that outgoing connections are given: the generator opens thousands of them.

@@ -14,6 +14,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::fs::{Fs, FsResult};
 
@@ -45,8 +46,36 @@ struct Loaded {
     /// The last entries, from `tail_from` on; all that are not in it are in the file.
     tail: Vec<u8>,
     tail_from: usize,
-    /// Kept open while entries are appended.
-    file: Option<File>,
+    /// Kept open while entries are appended, if there is room.
+    file: Option<KeptOpen>,
+}
+
+/// Index files that are kept open, over all logs.
+static KEPT_OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Thousands of partitions that each take two descriptors beside that of the log would use them up
+/// (Kafka maps its indexes, which takes none). Those above are opened for each entry, which comes
+/// once in `index.interval.bytes`.
+const KEPT_OPEN_MAX: usize = if cfg!(test) { 16 } else { 2048 };
+
+/// A file that counts in [`KEPT_OPEN`].
+#[derive(Debug)]
+struct KeptOpen(File);
+
+impl KeptOpen {
+    /// `None`, and the file is closed, when there are too many.
+    fn new(file: File) -> Option<Self> {
+        let kept = KEPT_OPEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| {
+            (kept < KEPT_OPEN_MAX).then_some(kept + 1)
+        });
+        kept.is_ok().then(|| Self(file))
+    }
+}
+
+impl Drop for KeptOpen {
+    fn drop(&mut self) {
+        KEPT_OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<const N: usize> IndexFile<N> {
@@ -127,7 +156,7 @@ impl<const N: usize> IndexFile<N> {
         }
         let opened;
         let file = match &loaded.file {
-            Some(file) => file,
+            Some(file) => &file.0,
             None => {
                 opened = at.fs.open(&at.path)?;
                 &opened
@@ -159,7 +188,7 @@ impl<const N: usize> IndexFile<N> {
         }
         let opened;
         let file = match &loaded.file {
-            Some(file) => file,
+            Some(file) => &file.0,
             None => {
                 opened = at.fs.open(&at.path)?;
                 &opened
@@ -195,15 +224,19 @@ impl<const N: usize> IndexFile<N> {
         if position + N as u64 > max_bytes {
             return Ok(());
         }
-        if loaded.file.is_none() {
-            loaded.file = Some(at.fs.open_or_create(&at.path)?);
-        }
-        if let Some(file) = &loaded.file {
+        let opened = match loaded.file {
+            Some(_) => None,
+            None => Some(at.fs.open_or_create(&at.path)?),
+        };
+        if let Some(file) = opened.as_ref().or(loaded.file.as_ref().map(|kept| &kept.0)) {
             if loaded.file_len != max_bytes {
                 at.fs.set_len(file, &at.path, max_bytes)?;
                 loaded.file_len = max_bytes;
             }
             at.fs.write_all_at(file, &at.path, &[entry], position)?;
+        }
+        if let Some(opened) = opened {
+            loaded.file = KeptOpen::new(opened);
         }
         loaded.tail.extend_from_slice(entry);
         loaded.entries += 1;
@@ -266,13 +299,14 @@ impl<const N: usize> IndexFile<N> {
         if exists && loaded.file_len == len {
             return Ok(());
         }
-        if loaded.file.is_none() {
-            loaded.file = Some(at.fs.open_or_create(&at.path)?);
+        match &loaded.file {
+            Some(file) => at.fs.set_len(&file.0, &at.path, len)?,
+            None => {
+                let file = at.fs.open_or_create(&at.path)?;
+                at.fs.set_len(&file, &at.path, len)?;
+            }
         }
-        if let Some(file) = &loaded.file {
-            at.fs.set_len(file, &at.path, len)?;
-            loaded.file_len = len;
-        }
+        loaded.file_len = len;
         Ok(())
     }
 
@@ -285,7 +319,7 @@ impl<const N: usize> IndexFile<N> {
 
     pub(super) fn sync(&self, at: &Location<'_>) -> FsResult<()> {
         match self.loaded.as_ref().and_then(|loaded| loaded.file.as_ref()) {
-            Some(file) => at.fs.sync(file, &at.path),
+            Some(file) => at.fs.sync(&file.0, &at.path),
             None => at.fs.sync_path_if_exists(&at.path),
         }
     }
@@ -374,5 +408,32 @@ mod tests {
             index.append(&at, &n.to_be_bytes()).unwrap();
         }
         assert_eq!(index.entries(), 2);
+    }
+
+    #[test]
+    fn more_indexes_than_may_be_open_are_written_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let fs = Fs::default();
+        let locations: Vec<_> = (0..KEPT_OPEN_MAX as i64 + 10)
+            .map(|offset| Location {
+                fs: &fs,
+                path: segment_file(dir.path(), offset, ".index").into(),
+            })
+            .collect();
+        let mut indexes: Vec<_> = locations.iter().map(|_| IndexFile::<8>::new(64)).collect();
+        for turn in 1..3 {
+            for (index, at) in indexes.iter_mut().zip(&locations) {
+                index.append(at, &[turn; 8]).unwrap();
+            }
+        }
+        let kept = |index: &&IndexFile<8>| {
+            let loaded = index.loaded.as_ref();
+            loaded.is_some_and(|loaded| loaded.file.is_some())
+        };
+        assert!(indexes.iter().filter(kept).count() <= KEPT_OPEN_MAX);
+        for (index, at) in indexes.iter_mut().zip(&locations) {
+            index.trim(at).unwrap();
+            assert_eq!(std::fs::read(&at.path).unwrap(), [[1; 8], [2; 8]].concat());
+        }
     }
 }

@@ -243,7 +243,7 @@ impl Client {
                 self.largest = self.largest.max(frame.len() + frame::PREFIX);
                 return Ok(frame);
             }
-            frame::reserve(&mut self.input, self.largest, limit);
+            frame::reserve(&mut self.input, self.largest, 0, limit);
             if self.stream.read_buf(&mut self.input).await? == 0 {
                 return Err(Error::Io(io::ErrorKind::UnexpectedEof.into()));
             }

@@ -159,6 +159,8 @@ struct Input {
     limits: Arc<Limits>,
     /// Of the frames so far, in bytes.
     largest: usize,
+    /// See [`frame::reserve`].
+    ahead: usize,
     /// When the last byte came.
     active: Instant,
     /// When the frame at the head of the buffer began, if it is not whole.
@@ -175,6 +177,7 @@ impl Input {
             buffer: BytesMut::new(),
             limits,
             largest: 0,
+            ahead: 0,
             active: now,
             began: None,
             timer: Box::pin(sleep_until(now + first)),
@@ -227,7 +230,12 @@ impl Input {
                 }
                 Some(ready) => {
                     ready?;
-                    frame::reserve(&mut self.buffer, self.largest, self.limits.max_frame_bytes);
+                    frame::reserve(
+                        &mut self.buffer,
+                        self.largest,
+                        self.ahead,
+                        self.limits.max_frame_bytes,
+                    );
                     // Unlike `try_read`, this notices a short read and spares the next one that
                     // would find nothing.
                     let read = poll_fn(|cx| {
@@ -241,6 +249,8 @@ impl Input {
                         Poll::Ready(Ok(0)) => return Err(Ending::Closed),
                         Poll::Ready(Ok(_)) => {
                             self.active = Instant::now();
+                            let (arrived, capacity) = (self.buffer.len(), self.buffer.capacity());
+                            self.ahead = frame::look_ahead(self.ahead, arrived, capacity);
                             return Ok(());
                         }
                     }

@@ -10,6 +10,8 @@ pub const PREFIX: usize = 4;
 
 /// The first read of a connection takes this much.
 const FIRST_READ: usize = 4 * 1024;
+/// The most that is read beyond a frame.
+const AHEAD_MAX: usize = 64 * 1024;
 /// The largest step a buffer grows by.
 const MAX_STEP: usize = 1024 * 1024;
 
@@ -58,17 +60,35 @@ fn peek_length(buffer: &[u8], limit: usize) -> Result<Option<usize>, Error> {
 }
 
 /// Makes room for the next read. `largest` is the largest frame this peer has sent so far: what it
-/// has filled once it may have again at once.
-pub fn reserve(buffer: &mut BytesMut, largest: usize, limit: usize) {
+/// has filled once it may have again at once. `ahead` is what it has sent at once beyond that: room
+/// for further small frames, so that those that wait in the socket are read together.
+pub fn reserve(buffer: &mut BytesMut, largest: usize, ahead: usize, limit: usize) {
     let arrived = buffer.len();
-    let earned = (3 * arrived).max(largest).clamp(FIRST_READ, MAX_STEP);
+    let earned = (3 * arrived)
+        .max(largest)
+        .max(ahead)
+        .clamp(FIRST_READ, MAX_STEP);
     let wanted = match peek_length(buffer, limit) {
-        Ok(Some(length)) => (PREFIX + length).saturating_sub(arrived).clamp(1, earned),
+        Ok(Some(length)) => {
+            let missing = (PREFIX + length).saturating_sub(arrived);
+            // Beyond a large frame there is little to save, and growing would copy it.
+            let ahead = if length <= AHEAD_MAX { ahead } else { 0 };
+            (missing + ahead).clamp(1, earned)
+        }
         Ok(None) | Err(_) => earned,
     };
     if buffer.capacity() - arrived < wanted {
         buffer.reserve(wanted.max(FIRST_READ));
     }
+}
+
+/// The `ahead` of [`reserve`] after a read that left `arrived` bytes in a buffer of this capacity:
+/// twice as much once a read was cut by the end of the buffer.
+pub fn look_ahead(ahead: usize, arrived: usize, capacity: usize) -> usize {
+    if arrived < capacity {
+        return ahead;
+    }
+    ahead.max(arrived.min(AHEAD_MAX / 2) * 2)
 }
 
 /// What else the first four bytes may be, for the log.
@@ -128,7 +148,7 @@ mod tests {
     #[test]
     fn a_claim_alone_reserves_one_small_buffer() {
         let mut bytes = buffer(&104_857_600_i32.to_be_bytes());
-        reserve(&mut bytes, 0, 104_857_600);
+        reserve(&mut bytes, 0, 0, 104_857_600);
         assert!(bytes.capacity() <= 2 * FIRST_READ, "{}", bytes.capacity());
     }
 
@@ -137,7 +157,7 @@ mod tests {
         let mut bytes = buffer(&10_000_000_i32.to_be_bytes());
         let mut reads = 0;
         while bytes.len() < 10_000_004 {
-            reserve(&mut bytes, 0, 104_857_600);
+            reserve(&mut bytes, 0, 0, 104_857_600);
             let room = bytes.capacity() - bytes.len();
             assert!(room > 0);
             assert!(room <= (4 * bytes.len()).clamp(2 * FIRST_READ, 2 * 10_000_004));
@@ -146,5 +166,37 @@ mod tests {
             reads += 1;
         }
         assert!(reads < 30, "{reads}");
+    }
+
+    #[test]
+    fn small_frames_that_wait_together_are_read_together() {
+        let frame = [&16_384_i32.to_be_bytes()[..], &[7; 16_384]].concat();
+        let sent = frame.repeat(64);
+        let (mut bytes, mut largest, mut ahead) = (BytesMut::new(), 0, 0);
+        let (mut taken, mut reads, mut frames) = (0, 0, 0);
+        while taken < sent.len() {
+            reserve(&mut bytes, largest, ahead, 104_857_600);
+            let room = bytes.capacity() - bytes.len();
+            let read = room.min(sent.len() - taken);
+            assert!(room <= 2 * AHEAD_MAX + FIRST_READ, "{room}");
+            bytes.extend_from_slice(&sent[taken..taken + read]);
+            taken += read;
+            reads += 1;
+            ahead = look_ahead(ahead, bytes.len(), bytes.capacity());
+            while let Some(frame) = split(&mut bytes, 104_857_600).unwrap() {
+                largest = largest.max(PREFIX + frame.len());
+                frames += 1;
+            }
+        }
+        assert_eq!(frames, 64);
+        assert!(reads <= 30, "{reads}");
+    }
+
+    /// Who sends one frame at a time is never given more than that.
+    #[test]
+    fn a_read_that_ends_before_the_buffer_earns_nothing() {
+        assert_eq!(look_ahead(0, 100, 4096), 0);
+        assert_eq!(look_ahead(8192, 100, 4096), 8192);
+        assert_eq!(look_ahead(0, 1 << 20, 1 << 20), AHEAD_MAX);
     }
 }
