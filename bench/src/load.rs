@@ -9,9 +9,9 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use hdrhistogram::Histogram;
-use kafka_protocol::messages::InitProducerIdRequest;
+use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
 use crate::process::own_cpu_seconds;
 use crate::records::{Batch, Totals, take_in};
@@ -154,9 +154,10 @@ impl Produce<'_> {
             .map(|number| {
                 let heads = &heads;
                 move |connection: &mut Connection, barrier: &Barrier| {
-                    let mut producer = Producer::new(self, heads, number, connection)?;
+                    let producer = Producer::new(self, heads, number, connection);
+                    // Also when it failed: the others wait for all.
                     barrier.wait();
-                    producer.run(connection, share)
+                    producer?.run(connection, share)
                 }
             })
             .collect();
@@ -189,6 +190,21 @@ struct Producer<'a> {
     totals: Totals,
 }
 
+/// Kafka asks to come again while it gets its first block of ids.
+fn producer_id(connection: &mut Connection) -> Result<InitProducerIdResponse> {
+    const LOADING: i16 = 14;
+    let request = InitProducerIdRequest::default().with_transactional_id(None);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let response = connection.call(&request, 4)?;
+        match response.error_code {
+            0 => return Ok(response),
+            LOADING if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+            other => bail!("InitProducerId: error {other}"),
+        }
+    }
+}
+
 impl<'a> Producer<'a> {
     fn new(
         spec: &'a Produce<'a>,
@@ -197,9 +213,7 @@ impl<'a> Producer<'a> {
         connection: &mut Connection,
     ) -> Result<Self> {
         let numbered = if spec.idempotent {
-            let request = InitProducerIdRequest::default().with_transactional_id(None);
-            let response = connection.call(&request, 4)?;
-            ensure!(response.error_code == 0, "InitProducerId: {response:?}");
+            let response = producer_id(connection)?;
             // As many copies as may be in flight at once: one that waits to be sent must not change.
             let copies = spec.batches.iter().cycle().take(spec.depth).cloned();
             Some((

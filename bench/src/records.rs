@@ -301,9 +301,9 @@ mod tests {
     }
 
     #[test]
-    fn every_codec_shrinks_the_text() {
+    fn codecs_with_entropy_coding_shrink_the_text() {
         let plain = Batch::filled(65_536, 1024, Codec::None, 1).unwrap();
-        for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        for codec in [Codec::Gzip, Codec::Zstd] {
             let packed = Batch::filled(65_536, 1024, codec, 1).unwrap();
             assert_eq!(packed.records, plain.records);
             assert!(

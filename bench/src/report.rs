@@ -73,6 +73,8 @@ pub struct Outcome {
     pub about: &'static str,
     pub targets: Vec<Target>,
     pub pairs: Vec<Pair>,
+    /// Why it did not come to its end.
+    pub failure: Option<String>,
 }
 
 impl Outcome {
@@ -133,6 +135,9 @@ impl Outcome {
     /// For the terminal.
     pub fn lines(&self, first: Kind) -> String {
         let mut out = format!("{}: {}", self.name, self.about);
+        if let Some(failure) = &self.failure {
+            let _ = write!(out, "\n  FAILED {failure}");
+        }
         for figure in self.figures() {
             let cell = |kind| {
                 self.spread(kind, figure)
@@ -214,7 +219,13 @@ impl Outcome {
             figures.insert(figure.label().to_owned(), Value::Object(kinds));
         }
         let stolen: Vec<_> = self.pairs.iter().map(|pair| pair.stolen).collect();
-        json!({ "name": self.name, "about": self.about, "figures": figures, "stolen": stolen })
+        json!({
+            "name": self.name,
+            "about": self.about,
+            "failure": self.failure,
+            "figures": figures,
+            "stolen": stolen,
+        })
     }
 }
 
@@ -381,6 +392,9 @@ impl Report {
             }
         };
         let (bar, is_least) = is_at_least;
+        if outcome.failure.is_some() {
+            return (wanted, "failed".to_owned(), Some(false));
+        }
         let is_reached = found.map(|found| {
             if is_least {
                 found.median >= bar
@@ -441,13 +455,11 @@ impl Report {
         }
         out.push_str("## All scenarios\n");
         for outcome in &self.outcomes {
-            let _ = writeln!(
-                out,
-                "\n### {}\n\n{}.\n\n{}",
-                outcome.name,
-                outcome.about,
-                outcome.table(self.first)
-            );
+            let _ = writeln!(out, "\n### {}\n\n{}.\n", outcome.name, outcome.about);
+            if let Some(failure) = &outcome.failure {
+                let _ = writeln!(out, "**Failed**: {failure}\n");
+            }
+            let _ = writeln!(out, "{}", outcome.table(self.first));
         }
         out
     }

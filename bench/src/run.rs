@@ -65,7 +65,7 @@ pub fn run(plan: Plan) -> Result<()> {
         runner.warm_up(&mut report, Duration::from_secs(plan.warm_up))?;
     }
     for scenario in scenarios {
-        let outcome = runner.measure(scenario, &plan.kinds, plan.pairs)?;
+        let outcome = runner.measure(scenario, &plan.kinds, plan.pairs);
         runner.bar.suspend(|| println!("{}", outcome.lines(first)));
         report.outcomes.push(outcome);
         report.write(&plan.out)?;
@@ -73,6 +73,13 @@ pub fn run(plan: Plan) -> Result<()> {
     runner.bar.finish_and_clear();
     println!("{}", report.headline());
     println!("written to {}", plan.out.display());
+    let failed: Vec<_> = report
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.failure.is_some())
+        .map(|outcome| outcome.name)
+        .collect();
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }
 
@@ -144,7 +151,9 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn measure(&mut self, scenario: Scenario, kinds: &[Kind], pairs: usize) -> Result<Outcome> {
+    /// A scenario that fails is told of and the next one follows: a broker that loses records is a
+    /// result.
+    fn measure(&mut self, scenario: Scenario, kinds: &[Kind], pairs: usize) -> Outcome {
         let Scenario {
             name,
             about,
@@ -153,57 +162,69 @@ impl Runner<'_> {
             has_floor,
             most_pairs,
         } = scenario;
-        let takes_part = |kind: Kind| kind.is_broker() || has_floor;
-        let mut outcome = Outcome {
+        let kinds: Vec<(usize, Kind)> = kinds
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(_, kind)| kind.is_broker() || has_floor)
+            .collect();
+        let mut measured = Vec::new();
+        let turns = self.turns(
+            name,
+            &mut task,
+            &kinds,
+            pairs.min(most_pairs),
+            &mut measured,
+        );
+        Outcome {
             name,
             about,
             targets,
-            pairs: Vec::new(),
-        };
-        if let Task::Shared(work) = &mut task {
-            for system in self
-                .systems
-                .iter_mut()
-                .filter(|system| takes_part(system.kind))
-            {
-                self.bar
-                    .set_message(format!("{name}: preparing {}", system.kind.label()));
+            pairs: measured,
+            failure: turns.err().map(|error| format!("{error:#}")),
+        }
+    }
+
+    fn turns(
+        &mut self,
+        name: &str,
+        task: &mut Task,
+        kinds: &[(usize, Kind)],
+        pairs: usize,
+        measured: &mut Vec<Pair>,
+    ) -> Result<()> {
+        if let Task::Shared(work) = task {
+            for &(index, kind) in kinds {
+                let what = format!("{name}: preparing {}", kind.label());
+                self.say(what.clone());
                 let run = Self::next(&mut self.number, self.launcher, self.scale);
-                work.prepare(&run, system)
-                    .with_context(|| format!("{name}: preparing {}", system.kind.label()))?;
+                work.prepare(&run, &mut self.systems[index]).context(what)?;
             }
         }
-        for _ in 0..pairs.min(most_pairs) {
+        for _ in 0..pairs {
             let mut pair = Pair::default();
-            for (index, &kind) in kinds.iter().enumerate() {
-                if !takes_part(kind) {
-                    continue;
-                }
-                self.bar.set_message(format!("{name}: {}", kind.label()));
+            for &(index, kind) in kinds {
+                let what = format!("{name}: {}", kind.label());
+                self.say(what.clone());
                 let machine = MachineTime::now()?;
                 let run = Self::next(&mut self.number, self.launcher, self.scale);
-                let figures = match &mut task {
+                let figures = match task {
                     Task::Shared(work) => work.run(&run, &mut self.systems[index]),
                     Task::Apart(work) => work.run(&run, kind),
                 }
-                .with_context(|| format!("{name}: {}", kind.label()))?;
+                .context(what)?;
                 pair.figures.insert(kind, figures);
                 pair.stolen = pair.stolen.max(machine.stolen_since()?);
             }
-            outcome.pairs.push(pair);
+            measured.push(pair);
             self.bar.inc(1);
         }
-        if let Task::Shared(work) = &mut task {
-            for system in self
-                .systems
-                .iter_mut()
-                .filter(|system| takes_part(system.kind))
-            {
-                work.finish(system).with_context(|| {
-                    format!("{name}: after the last run of {}", system.kind.label())
-                })?;
+        if let Task::Shared(work) = task {
+            for &(index, kind) in kinds {
+                work.finish(&mut self.systems[index])
+                    .with_context(|| format!("{name}: after the last run of {}", kind.label()))?;
             }
         }
-        Ok(outcome)
+        Ok(())
     }
 }

@@ -21,7 +21,7 @@ use crate::process::{self, Process};
 use crate::wire::Connection;
 
 const START: Duration = Duration::from_secs(120);
-const TOPIC: Duration = Duration::from_secs(180);
+const TOPIC: Duration = Duration::from_secs(600);
 pub const METADATA_VERSION: i16 = 12;
 /// Kafka's own start script (`kafka-server-start.sh`, `kafka-run-class.sh`).
 const KAFKA_JVM: &str = "-Xmx1G -Xms1G -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 \
@@ -365,7 +365,8 @@ fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
 
-/// One CreateTopics request for all of them.
+/// One CreateTopics request for all of them. Thousands of partitions may take longer than Kafka lets a
+/// request wait; whether they come, [`wait_for_leaders`] sees.
 pub fn create_topics(connection: &mut Connection, topics: &[(String, i32)]) -> Result<()> {
     let request = CreateTopicsRequest::default()
         .with_timeout_ms(120_000)
@@ -383,7 +384,7 @@ pub fn create_topics(connection: &mut Connection, topics: &[(String, i32)]) -> R
     let response = connection.call(&request, 5)?;
     for topic in &response.topics {
         ensure!(
-            topic.error_code == 0,
+            topic.error_code == 0 || topic.error_code == ResponseError::RequestTimedOut.code(),
             "creating {}: {:?} {:?}",
             topic.name.0,
             ResponseError::try_from_code(topic.error_code),

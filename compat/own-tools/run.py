@@ -80,13 +80,14 @@ def accepted(name, tool, code, out, err):
     # Some of Kafka's tools say a complaint twice, as message and as head of the trace.
     err = "\n".join(dict.fromkeys(err.splitlines()))
     # Kafka reads numbers only when it needs them, we read all flags first.
-    number = re.search(r"Cannot parse argument .*", out + err)
+    number = re.search(r"Cannot parse argument .*", f"{out}\n{err}")
     if number:
         return code, number[0], ""
     if tool == "kafka-consumer-groups":
         # Kafka begins each row of some tables with a line break and ends none, and 3.9 forgot the
         # breaks altogether in what --reset-offsets and --delete-offsets print; ours is one row a line.
         # Its rows come in the order of a hash table.
+        err = "\n".join(sorted(err.splitlines()))
         if "NEW-OFFSET" in out:
             before, _, table = out.partition("GROUP ")
             cells = table.split()

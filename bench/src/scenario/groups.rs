@@ -195,9 +195,10 @@ impl Work for Joining {
         let system = &*system;
         let mut found = Figures::new();
         let ids: Vec<StrBytes> = thread::scope(|scope| {
-            let mut threads = Vec::new();
+            // All are connected before the first begins, or none does.
+            let mut connected = Vec::new();
             for _ in 0..members {
-                let mut member = Member {
+                let member = Member {
                     connection: system.connect()?,
                     group: &group,
                     member_id: StrBytes::default(),
@@ -206,6 +207,10 @@ impl Work for Joining {
                     whole: &whole,
                 };
                 member.connection.set_patience(PATIENCE)?;
+                connected.push(member);
+            }
+            let mut threads = Vec::new();
+            for mut member in connected {
                 let barrier = &barrier;
                 let builder = thread::Builder::new().stack_size(256 * 1024);
                 threads.push(builder.spawn_scoped(scope, move || {

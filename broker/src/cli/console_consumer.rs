@@ -170,6 +170,7 @@ impl Stopped {
     fn by_signal() -> Self {
         let code = Arc::new(AtomicU8::new(0));
         let seen = Arc::clone(&code);
+        let (installed, ready) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -184,6 +185,8 @@ impl Stopped {
                 let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
                     return;
                 };
+                // The other side waits for this, and for nothing more.
+                let _ = installed.send(());
                 loop {
                     // 128 + the signal, as the JVM ends.
                     let code = tokio::select! {
@@ -196,6 +199,9 @@ impl Stopped {
                 }
             });
         });
+        // A signal may come as soon as the first record is shown. An error means that there are no
+        // handlers to wait for.
+        let _ = ready.recv();
         Self(code)
     }
 

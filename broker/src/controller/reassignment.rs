@@ -501,7 +501,9 @@ impl Core {
         let Some(known) = self.context.leadership(&partition) else {
             return;
         };
-        if !target.iter().all(|id| known.state.isr.contains(id)) {
+        // What neither adds nor removes anything is complete whatever the ISR is.
+        let caught_up = target.iter().all(|id| known.state.isr.contains(id));
+        if before.is_being_reassigned() && !caught_up {
             info!(
                 target: CONTROLLER,
                 "{self} The ISR of partition {partition} changed while its reassignment was being completed: {}; going on with it",

@@ -13,6 +13,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::fs::{Fs, FsResult};
 
@@ -25,7 +26,7 @@ const TAIL_MAX: usize = 2 * BLOCK;
 /// Where a segment's files are; the folder changes when the partition is renamed.
 pub(super) struct Location<'a> {
     pub(super) fs: &'a Fs,
-    pub(super) path: PathBuf,
+    pub(super) path: Arc<Path>,
 }
 
 #[derive(Debug)]
@@ -307,7 +308,7 @@ mod tests {
     fn location<'a>(fs: &'a Fs, dir: &Path) -> Location<'a> {
         Location {
             fs,
-            path: segment_file(dir, 7, ".index"),
+            path: segment_file(dir, 7, ".index").into(),
         }
     }
 

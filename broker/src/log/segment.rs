@@ -8,11 +8,11 @@
 //! 4. No file is opened before it is needed.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, RwLock};
 
 use super::fs::{Fs, FsResult};
@@ -67,11 +67,20 @@ struct Tail {
     reserve_ahead: u64,
 }
 
+/// Made once and not at every look into an index, which is at every append and fetch.
+struct IndexPaths {
+    /// The folder they are in; another one once the partition is renamed.
+    dir: Arc<PathBuf>,
+    offset_index: Arc<Path>,
+    time_index: Arc<Path>,
+}
+
 pub(super) struct Segment {
     base_offset: Offset,
     place: Arc<Place>,
     /// For messages; the folder may have another name by now.
     log_path: PathBuf,
+    index_paths: ArcSwapOption<IndexPaths>,
     index_interval_bytes: u64,
     /// Something was written since the files were last trimmed.
     dirty: AtomicBool,
@@ -132,6 +141,7 @@ impl Segment {
             base_offset,
             place: Arc::clone(place),
             log_path: path,
+            index_paths: ArcSwapOption::empty(),
             index_interval_bytes: interval(config),
             dirty: AtomicBool::new(true),
             size: AtomicU64::new(0),
@@ -158,6 +168,7 @@ impl Segment {
             base_offset,
             place: Arc::clone(place),
             log_path: place.file(base_offset, LOG_SUFFIX),
+            index_paths: ArcSwapOption::empty(),
             index_interval_bytes: interval(config),
             dirty: AtomicBool::new(false),
             size: AtomicU64::new(size),
@@ -184,10 +195,31 @@ impl Segment {
         &self.place.fs
     }
 
+    /// Where the offset index or, for [`TIME_INDEX_SUFFIX`], the time index is.
     fn at(&self, suffix: &str) -> Location<'_> {
+        let dir = self.place.dir.load();
+        let known = self.index_paths.load();
+        let paths = match &*known {
+            Some(paths) if Arc::ptr_eq(&paths.dir, &dir) => Arc::clone(paths),
+            _ => {
+                let path = |suffix: &str| segment_file(&dir, self.base_offset, suffix).into();
+                let made = Arc::new(IndexPaths {
+                    offset_index: path(INDEX_SUFFIX),
+                    time_index: path(TIME_INDEX_SUFFIX),
+                    dir: Arc::clone(&dir),
+                });
+                self.index_paths.store(Some(Arc::clone(&made)));
+                made
+            }
+        };
+        let path = if suffix == TIME_INDEX_SUFFIX {
+            &paths.time_index
+        } else {
+            &paths.offset_index
+        };
         Location {
             fs: &self.place.fs,
-            path: self.place.file(self.base_offset, suffix),
+            path: Arc::clone(path),
         }
     }
 
