@@ -96,13 +96,16 @@ part clippy cargo clippy --workspace --all-targets -- -D warnings
 part deny deny
 part unit cargo test --workspace
 part release cargo build --release
-part instructions cargo run --release -p bench --bin instructions
 beside kafka-tools suite kafka-tools -- takeover suite takeover
 beside operation suite operation -- bigfile suite bigfile
 beside own-tools suite own-tools -- clients suite clients
 beside znodes suite znodes -- checker compat/test_history.py
-beside cluster-admin admin -- cluster suite cluster
-beside rolling suite rolling -- chaos suite chaos
+# Clusters of several brokers, and instruction counts against their baseline: only when asked for.
+if [ ${#wanted[@]} -gt 0 ]; then
+  part instructions cargo run --release -p bench --bin instructions
+  beside cluster-admin admin -- cluster suite cluster
+  beside rolling suite rolling -- chaos suite chaos
+fi
 
 echo
 printf '%s\n' "${summary[@]}"

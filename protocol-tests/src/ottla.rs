@@ -62,6 +62,12 @@ impl Ottla {
         for pair in overrides {
             command.args(["--override", pair]);
         }
+        // Those would be settings: KAFKA_LIBS of the test script is a property `libs`.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("KAFKA_") {
+                command.env_remove(name);
+            }
+        }
         let process = command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

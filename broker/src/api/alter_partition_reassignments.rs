@@ -61,7 +61,7 @@ pub async fn handle(
             .with_partitions(partitions)
     });
     AlterPartitionReassignmentsResponse::default()
-        .with_error_message(None)
+        .with_error_message(Some(StrBytes::default()))
         .with_responses(responses.collect())
 }
 

@@ -148,6 +148,8 @@ fn response(results: Results) -> ElectLeadersResponse {
     for (partition, result) in results {
         let (code, message) = match result {
             Ok(()) => (ErrorCode::None, None),
+            // Kafka keeps to itself what it did not expect.
+            Err(refusal) if refusal.code == ErrorCode::UnknownServerError => (refusal.code, None),
             Err(refusal) => (refusal.code, refusal.message),
         };
         if topics

@@ -52,7 +52,7 @@ pub async fn handle(
             .with_partitions(partitions)
     });
     ListPartitionReassignmentsResponse::default()
-        .with_error_message(None)
+        .with_error_message(Some(StrBytes::default()))
         .with_topics(topics.collect())
 }
 

@@ -703,9 +703,7 @@ impl Core {
             .map(|(partition, _)| partition.clone())
             .collect();
         self.push(Task::ReassignByZnode(snapshot.reassignments));
-        if !seeded(Bug::FailOverForgetsReassignment) {
-            self.push(Task::ResumeReassignmentsBut(by_znode));
-        }
+        self.push(Task::ResumeReassignmentsBut(by_znode));
         self.push(Task::ResumeDeletions);
         if let Some(asked) = snapshot.preferred_elections {
             self.push(Task::ElectPreferred(asked));
