@@ -215,6 +215,25 @@ fn what_kafka_answers_is_answered() {
     assert_eq!(listed, table);
 }
 
+/// What lies in the receive queues of all connections to `address`, as the kernel lists them.
+fn unread_bytes(address: SocketAddr) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", address.port());
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let local = fields.next()?;
+            let queues = fields.nth(2)?;
+            let (_, received) = queues.split_once(':')?;
+            local
+                .ends_with(&port)
+                .then(|| u64::from_str_radix(received, 16).unwrap())
+        })
+        .sum()
+}
+
 /// H2.
 #[test]
 fn a_claim_of_100_mib_costs_no_memory() {
@@ -229,7 +248,11 @@ fn a_claim_of_100_mib_costs_no_memory() {
         held.push(stream);
     }
     serves(&broker);
-    std::thread::sleep(Duration::from_millis(300));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while unread_bytes(broker.address()) > 0 {
+        assert!(Instant::now() < deadline, "the broker does not read");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let grown = broker.resident_kib().unwrap().saturating_sub(before);
     let limit = 8 * CONNECTIONS + 2048;
     assert!(grown <= limit, "{grown} KiB for {CONNECTIONS} connections");

@@ -217,6 +217,7 @@ impl Log {
             });
         };
         let (first_offset, last_offset) = (first.base_offset, last.last_offset);
+        let first_batch_end = first.last_offset;
         let valid = &records[..last.end() as usize];
 
         let mut writer = self.writer()?;
@@ -260,7 +261,7 @@ impl Log {
                 max_timestamp: largest.timestamp,
             },
         )?;
-        let position = self.io(segment.append(&[valid], last_offset, largest))?;
+        let position = self.io(segment.append(&[valid], first_batch_end, largest))?;
         self.advance_end(&segment, position + valid.len() as u64, last_offset + 1);
         for batch in &batches {
             if let Some(header) = &batch.header {

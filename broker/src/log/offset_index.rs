@@ -106,7 +106,7 @@ impl OffsetIndex {
         }
     }
 
-    /// Appends an entry for the chunk at `position` whose last offset is `offset`. Offsets that
+    /// Appends an entry for the batch at `position` whose last offset is `offset`. Offsets that
     /// do not fit 31 bits, or do not grow, get none.
     pub(super) fn append(
         &mut self,

@@ -387,13 +387,15 @@ impl Segment {
         })
     }
 
-    /// Appends one or more whole batches, given in parts, with one write. `largest` are the
+    /// Appends one or more whole batches, given in parts, with one write. An index entry for them
+    /// has the last offset of the first one, which is what its position holds (Kafka's followers
+    /// write that of the last one, and kafka-dump-log calls it a mismatch). `largest` are the
     /// largest timestamp among them and the last offset of the batch that has it. Returns the
     /// position they begin at.
     pub(super) fn append(
         &self,
         parts: &[&[u8]],
-        last_offset: Offset,
+        first_batch_end: Offset,
         largest: TimestampPosition,
     ) -> FsResult<u64> {
         let file = self.file()?;
@@ -424,7 +426,7 @@ impl Segment {
             self.load_time_index()?;
             self.offset_index
                 .write()
-                .append(&self.at(INDEX_SUFFIX), last_offset, position)?;
+                .append(&self.at(INDEX_SUFFIX), first_batch_end, position)?;
             let max = self.max_timestamp_in(&mut tail)?;
             self.time_index
                 .write()

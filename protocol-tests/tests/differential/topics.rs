@@ -183,6 +183,10 @@ fn create_assigned(case: &mut Case<'_>) -> Result<()> {
         let name = format!("assigned-{version}");
         let good = assigned(&name, &[(0, &[0]), (1, &[0])]);
         case.ask(version, "two partitions", create(vec![good]))?;
+        // Created, with the assignment that is named last.
+        let name = format!("twice-{version}");
+        let twice = assigned(&name, &[(0, &[0]), (0, &[0])]);
+        case.ask(version, "a partition twice", create(vec![twice]))?;
         /// Partition and its replicas.
         type Assigned<'a> = (i32, &'a [i32]);
         let wrong: &[(&str, &[Assigned<'_>])] = &[
@@ -190,7 +194,6 @@ fn create_assigned(case: &mut Case<'_>) -> Result<()> {
             ("no brokers", &[(0, &[])]),
             ("a gap", &[(0, &[0]), (2, &[0])]),
             ("not from 0", &[(1, &[0])]),
-            ("a partition twice", &[(0, &[0]), (0, &[0])]),
             ("factors that differ", &[(0, &[0]), (1, &[0, 1])]),
             ("a negative partition", &[(-1, &[0])]),
             ("a negative broker", &[(0, &[-1])]),

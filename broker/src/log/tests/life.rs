@@ -251,6 +251,47 @@ fn offsets_by_time() {
     assert_eq!(bench.log().max_timestamp().unwrap().unwrap().offset, 39);
 }
 
+/// As kafka-dump-log compares: an entry has the last offset of the batch at its position.
+#[test]
+fn index_entries_of_a_follower_are_of_the_batch_they_point_at() {
+    let config = LogConfig {
+        index_interval_bytes: 1,
+        ..LogConfig::default()
+    };
+    let (leader, follower) = (Bench::new(config.clone()), Bench::new(config));
+    for count in [3, 2, 4, 1, 5, 2] {
+        leader.log().append_as_leader(&batch(count), 0).unwrap();
+    }
+    let read = leader.log().read(request(0, 17)).unwrap();
+    let bytes = bytes_of(&read.region.unwrap());
+    // Two batches at a time.
+    let ends: Vec<_> = BatchIter::new(&bytes)
+        .scan(0, |end, frame| {
+            *end += frame.unwrap().bytes.len();
+            Some(*end)
+        })
+        .collect();
+    let mut begin = 0;
+    for end in ends.iter().skip(1).step_by(2) {
+        follower
+            .log()
+            .append_as_follower(&bytes[begin..*end], 0)
+            .unwrap();
+        begin = *end;
+    }
+    assert_eq!(follower.log().log_end_offset(), 17);
+    let entries: Vec<_> = std::fs::read(follower.file("00000000000000000000.index"))
+        .unwrap()
+        .chunks(8)
+        .map(|entry| {
+            let number = |at: usize| u32::from_be_bytes(entry[at..at + 4].try_into().unwrap());
+            (number(0), number(4) as usize)
+        })
+        .filter(|entry| *entry != (0, 0))
+        .collect();
+    assert_eq!(entries, [(8, ends[1]), (14, ends[3])]);
+}
+
 #[test]
 fn high_watermark_is_clamped_and_only_rises() {
     let bench = Bench::new(LogConfig::default());
