@@ -114,7 +114,7 @@ fi
 for name in ${failures[@]+"${failures[@]}"}; do
   echo
   echo "--- why $name failed (all of it: $logs/$name.log)"
-  grep -nE -A 12 "^FAILED|\.\.\. FAILED|^not ok|panicked at|^error(:|\[)|^differential: " "$logs/$name.log" | tail -n 80
+  grep -nE -A 12 "^FAILED|\.\.\. FAILED|^not ok|^DIFFERENT|panicked at|^error(:|\[)|^differential: " "$logs/$name.log" | tail -n 80
   tail -n 15 "$logs/$name.log"
 done
 echo

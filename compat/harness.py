@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 
+from wire import Connection
 from zkclient import NoNode, Znodes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -417,6 +418,21 @@ class Cluster:
         except AssertionError:
             raise AssertionError(f"not every replica in sync within {seconds} s: {self.behind(topics)}") from None
         return time.monotonic() - begun
+
+    def wait_served(self, topic):
+        """Waits until the leaders of a new topic know that they lead. A producer that comes earlier
+        may have its first batch refused and the second one taken: a broker that does not know a
+        producer takes any sequence number, Kafka as well, and the first one then comes too late."""
+        def served():
+            for partition in self.assignment(topic):
+                leader = self.leader(topic, partition)
+                if leader < 0:
+                    return False
+                with contextlib.closing(Connection(self.ports[leader])) as connection:
+                    if connection.end_offset(topic, partition)[0] != 0:
+                        return False
+            return True
+        wait_for(f"the leaders of {topic} to serve it", served)
 
     def kill(self, broker_id):
         self.brokers[broker_id].kill()

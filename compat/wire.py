@@ -1,5 +1,5 @@
-"""As much of Kafka's protocol as it takes to send Produce and Metadata requests to one chosen
-broker, which no client library does: they go to whom they believe to lead."""
+"""As much of Kafka's protocol as it takes to send Produce, ListOffsets and Metadata requests to one
+chosen broker, which no client library does: they go to whom they believe to lead."""
 
 import socket
 import struct
@@ -60,6 +60,16 @@ class Connection:
         answer = self.receive()
         at = 4 + 4 + 2 + struct.unpack_from(">h", answer, 8)[0] + 4 + 4
         return struct.unpack_from(">hq", answer, at)
+
+    def end_offset(self, topic, partition):
+        """(error code, end offset), by ListOffsets v1."""
+        self.correlation += 1
+        frame = (struct.pack(">hhi", 2, 1, self.correlation) + string("wire") + struct.pack(">ii", -1, 1) + string(topic)
+                 + struct.pack(">iiq", 1, partition, -1))
+        self.socket.sendall(struct.pack(">i", len(frame)) + frame)
+        answer = self.receive()
+        code, _, offset = struct.unpack_from(">hqq", answer, len(answer) - 18)
+        return code, offset
 
     def metadata(self):
         """{(topic, partition): (leader, isr)} of every partition, by Metadata v1."""

@@ -245,6 +245,7 @@ def drive(options, chaos, monitor, suite):
     cluster = chaos.cluster
     chaos.admin("kafka-topics", "--create", "--topic", TOPIC, "--partitions", str(PARTITIONS), "--replication-factor", "3", check=True)
     cluster.wait_full_isr([TOPIC])
+    cluster.wait_served(TOPIC)
     chaos.load = Load(chaos.folder, cluster.bootstrap, TOPIC, PARTITIONS, producers=2, plain=1, members=2, rate=options.rate)
     chaos.load.wait_acked_everywhere()
     chaos.load.wait_group_reads()

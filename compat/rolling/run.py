@@ -39,6 +39,7 @@ def rolling(there, back):
         kafka_tool(TOOLS["kafka-topics"], "--bootstrap-server", cluster.bootstrap, "--create", "--topic", "rolled",
                    "--partitions", str(PARTITIONS), "--replication-factor", "3", check=True)
         cluster.wait_full_isr(["rolled"])
+        cluster.wait_served("rolled")
         load = Load(folder, cluster.bootstrap, "rolled", PARTITIONS, producers=2, rate=RATE, members=2)
         try:
             load.wait_acked_everywhere()
