@@ -6,6 +6,7 @@ fair, `run.py mixed [CASE…]` on both in one cluster. A word selects the cases 
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -280,6 +281,32 @@ class Cases:
             one.mkdir()
             self.cluster.start(victim)
 
+    def throttled_reassignment(self):
+        megabytes, rate, slack = 8, 1 << 20, 1 << 20
+        # The last fetch may come when the others are within the rate, which is taken over whole seconds.
+        at_least = ((megabytes << 20) - 2 * slack) / rate
+        for name, throttle in (("throttled", ["--throttle", str(rate)]), ("unthrottled", [])):
+            self.tool("kafka-topics", "--create", "--topic", name, "--replica-assignment", "1", "--config", "min.insync.replicas=1")
+            self.cluster.wait_full_isr([name])
+            self.cluster.wait_served(name)
+            self.tools.run("kafka-producer-perf-test", "--topic", name, "--num-records", str(megabytes << 10), "--record-size", "1024",
+                           "--throughput", "-1", "--producer-props", f"bootstrap.servers={self.cluster.bootstrap}", "acks=all", check=True)
+            with tempfile.TemporaryDirectory(prefix="ottla-plan-") as folder:
+                plan = pathlib.Path(folder, "plan.json")
+                plan.write_text(json.dumps({"version": 1, "partitions": [{"topic": name, "partition": 0, "replicas": [2]}]}))
+                self.tool("kafka-reassign-partitions", "--reassignment-json-file", plan, "--execute", *throttle)
+                begun = time.monotonic()
+                wait_for(f"{name} to move", lambda name=name: (self.cluster.state(name, 0) or {}).get("isr") == [2], 120)
+                took = time.monotonic() - begun
+                self.tool("kafka-reassign-partitions", "--reassignment-json-file", plan, "--verify")
+            print(f"  {name}: {megabytes} MiB in {took:.2f} s", flush=True)
+            if throttle:
+                assert took >= at_least, f"{took:.2f} s for {megabytes} MiB at {rate} bytes per second, which takes {at_least:.2f} s"
+            else:
+                assert took < at_least, f"{took:.2f} s without a throttle"
+        shown = self.tool("kafka-configs", "--describe", "--entity-type", "brokers", "--entity-name", "1")
+        assert "throttled" not in shown, f"--verify left a throttle: {shown}"
+
 
 def max_gap(load, partitions, since):
     """The longest time between two acknowledgements of one partition, of a producer."""
@@ -316,6 +343,7 @@ def main():
                 ("sessions expire", cases.session_expires),
                 ("a leader stands still for three sessions", cases.paused_leader),
                 ("a log dir fails", cases.log_dir_fails),
+                ("a throttled reassignment takes its time", cases.throttled_reassignment),
                 ("kill -9 of all brokers at once", cases.kill_all)):
             if not arguments or any(word in name for word in arguments):
                 if not suite.case(name, function):
