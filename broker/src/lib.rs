@@ -16,6 +16,8 @@ pub mod purgatory;
 
 pub mod zk;
 
+pub mod quota;
+
 pub mod net;
 
 pub mod replica;

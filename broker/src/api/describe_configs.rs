@@ -498,6 +498,19 @@ mod tests {
     }
 
     #[test]
+    fn a_throttles_rate_is_shown_where_it_is_set() {
+        let rate = "leader.replication.throttled.rate";
+        let live = live(&[]);
+        let shown = || line(&view(&live, ALL, |view| view.broker()), rate);
+        assert_eq!(shown(), "absent");
+        assert!(live.apply(Scope::ThisBroker, &properties(&[(rate, "5")])));
+        assert_eq!(
+            shown(),
+            "5 2 5 read-only leader.replication.throttled.rate=5@2"
+        );
+    }
+
+    #[test]
     fn entries_are_those_of_kafka() {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),

@@ -19,7 +19,7 @@ use kafka_protocol::messages::{
     BrokerId as WireBrokerId, FetchRequest, FetchResponse, ProducerId as WireProducerId,
     TopicName as WireTopicName,
 };
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::context::Context;
 use super::dispatch::{self, Answer};
@@ -108,8 +108,43 @@ pub async fn handle(cx: &Context, request: FetchRequest) -> FetchAnswer {
                 .into_iter()
                 .zip(is_told)
                 .filter_map(|(read, is_told)| is_told.then_some(read));
-            Answering::new(cx, replica_id).respond(session_id, reads)
+            let answer = Answering::new(cx, replica_id).respond(session_id, reads);
+            if replica_id >= 0 {
+                count_throttled(cx, &answer.response);
+            }
+            answer
         }
+    }
+}
+
+/// What a follower gets of throttled partitions counts against the leader's quota, by its size on
+/// the wire.
+fn count_throttled(cx: &Context, response: &FetchResponse) {
+    let quota = &cx.rooms.replicas.throttles().leader;
+    if !quota.is_in_use() {
+        return;
+    }
+    let image = cx.rooms.cluster.image();
+    let topics = response.responses.iter().filter_map(|topic| {
+        let key = topic_key(cx.version, &topic.topic, topic.topic_id);
+        let partitions: Vec<_> = topic
+            .partitions
+            .iter()
+            .filter(|data| {
+                let key = PartitionKey {
+                    topic: key.clone(),
+                    partition: data.partition_index,
+                };
+                resolve(&image, &key).is_some_and(|partition| quota.is_throttled(&partition))
+            })
+            .cloned()
+            .collect();
+        (!partitions.is_empty()).then(|| topic_entry(&key).with_partitions(partitions))
+    });
+    let throttled = FetchResponse::default().with_responses(topics.collect());
+    // What cannot be measured cannot be sent either.
+    if let Ok(size) = throttled.compute_size(cx.version) {
+        quota.record(cx.rooms.clock.now(), size);
     }
 }
 

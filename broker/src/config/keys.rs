@@ -766,7 +766,7 @@ keys! {
         "Largest block of metrics that a client may push."),
     ("quota.window.num", get quota_window_num, Int, "11", AtLeast(1), Low, ReadOnly, public, Later(QUOTAS),
         "Number of samples that measure client quotas."),
-    ("replication.quota.window.num", get replication_quota_window_num, Int, "11", AtLeast(1), Low, ReadOnly, public, Later(QUOTAS),
+    ("replication.quota.window.num", get replication_quota_window_num, Int, "11", AtLeast(1), Low, ReadOnly, public, Effective,
         "Number of samples that measure replication throttles."),
     ("alter.log.dirs.replication.quota.window.num", get alter_log_dirs_replication_quota_window_num, Int, "11", AtLeast(1), Low, ReadOnly, public, Later(QUOTAS),
         "Number of samples that measure moves between log directories."),
@@ -774,7 +774,7 @@ keys! {
         "Number of samples that measure quotas on topic changes."),
     ("quota.window.size.seconds", get quota_window_size_seconds, Int, "1", AtLeast(1), Low, ReadOnly, public, Later(QUOTAS),
         "Length of one sample that measures client quotas."),
-    ("replication.quota.window.size.seconds", get replication_quota_window_size_seconds, Int, "1", AtLeast(1), Low, ReadOnly, public, Later(QUOTAS),
+    ("replication.quota.window.size.seconds", get replication_quota_window_size_seconds, Int, "1", AtLeast(1), Low, ReadOnly, public, Effective,
         "Length of one sample that measures replication throttles."),
     ("alter.log.dirs.replication.quota.window.size.seconds", get alter_log_dirs_replication_quota_window_size_seconds, Int, "1", AtLeast(1), Low, ReadOnly, public, Later(QUOTAS),
         "Length of one sample that measures moves between log directories."),
@@ -943,9 +943,9 @@ macro_rules! dynamic_keys {
 }
 
 dynamic_keys! {
-    ("leader.replication.throttled.rate", get leader_replication_throttled_rate, Long, "9223372036854775807", AtLeast(0), Medium, ReadOnly, public, Later(QUOTAS),
+    ("leader.replication.throttled.rate", get leader_replication_throttled_rate, Long, "9223372036854775807", AtLeast(0), Medium, ReadOnly, public, Effective,
         "Bytes per second that leaders send to throttled followers."),
-    ("follower.replication.throttled.rate", get follower_replication_throttled_rate, Long, "9223372036854775807", AtLeast(0), Medium, ReadOnly, public, Later(QUOTAS),
+    ("follower.replication.throttled.rate", get follower_replication_throttled_rate, Long, "9223372036854775807", AtLeast(0), Medium, ReadOnly, public, Effective,
         "Bytes per second that throttled followers fetch."),
     ("replica.alter.log.dirs.io.max.bytes.per.second", get replica_alter_log_dirs_io_max_bytes_per_second, Long, "9223372036854775807", AtLeast(0), Medium, ReadOnly, public, Later(QUOTAS),
         "Bytes per second for moving replicas between log directories."),

@@ -27,7 +27,6 @@ const CLEANUP: &[&str] = &["compact", "delete"];
 const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 
 const CLEANER: &str = "log compaction comes in a later version";
-const QUOTAS: &str = "quotas come in a later version";
 const REPLICATION: &str = "replication between brokers comes in a later version";
 const TIERED: &str = "no tiered storage";
 const FORMAT: &str = "ignored by Kafka as well from inter.broker.protocol.version 3.0 on";
@@ -117,9 +116,9 @@ topic_keys! {
         "How far a record's time may lie in the past."),
     ("message.timestamp.after.max.ms", Long, "9223372036854775807", AtLeast(0), Medium, "log.message.timestamp.after.max.ms", Effective,
         "How far a record's time may lie in the future."),
-    ("leader.replication.throttled.replicas", List, "", ThrottledReplicas, Medium, -, Later(QUOTAS),
+    ("leader.replication.throttled.replicas", List, "", ThrottledReplicas, Medium, -, Effective,
         "Replicas whose leaders are throttled, as partition:broker,… or * for all."),
-    ("follower.replication.throttled.replicas", List, "", ThrottledReplicas, Medium, -, Later(QUOTAS),
+    ("follower.replication.throttled.replicas", List, "", ThrottledReplicas, Medium, -, Effective,
         "Replicas whose followers are throttled, as partition:broker,… or * for all."),
     ("message.downconversion.enable", Boolean, "true", Any, Low, "log.message.downconversion.enable", Effective,
         "Converts records to older formats for older consumers."),

@@ -121,6 +121,8 @@ struct Source {
     generation: u64,
     /// End of what may be read, before the read.
     bound: Offset,
+    /// Records were withheld from a follower. No signal says when the quota allows them again.
+    is_throttled: bool,
 }
 
 /// What is left of a request's limits.
@@ -216,7 +218,7 @@ impl ReplicaManager {
         // Once more in order, now that the limits apply to all of them together.
         let mut budget = params.budget();
         for (reading, is_changed) in readings.iter_mut().zip(is_changed) {
-            if is_changed || !reading.fetched.is_empty() {
+            if is_changed || reading.is_throttled() || !reading.fetched.is_empty() {
                 self.read_again(params, reading, &budget);
             } else {
                 reading.refresh_offsets();
@@ -344,17 +346,33 @@ impl ReplicaManager {
                 }
             }
         }
+        let is_throttled = fetched.region.is_some() && self.is_throttled(params, &partition);
+        if is_throttled {
+            fetched.region = None;
+        }
         let source = Source {
             partition,
             log,
             generation,
             bound,
+            is_throttled,
         };
         Ok((source, fetched))
     }
 }
 
 impl ReplicaManager {
+    /// Whether a follower gets no records for now. Only one that is out of the ISR: the others have
+    /// to stay in it.
+    fn is_throttled(&self, params: &FetchParams, partition: &Partition) -> bool {
+        let quota = &self.throttles().leader;
+        params.is_from_follower()
+            && quota.is_in_use()
+            && !partition.is_in_sync(params.replica_id)
+            && quota.is_throttled(partition.topic_partition())
+            && quota.is_exceeded(self.clock().now())
+    }
+
     fn preferred_replica(
         &self,
         reader: &Reader,
@@ -409,6 +427,12 @@ impl Reading {
             source.generation != source.partition.generation()
                 || source.bound != Offsets::of(&source.log).bound(isolation)
         })
+    }
+
+    fn is_throttled(&self) -> bool {
+        self.source
+            .as_ref()
+            .is_some_and(|source| source.is_throttled)
     }
 
     /// There is data, and newer data is in a later segment, which a read does not reach.

@@ -38,6 +38,8 @@ use crate::config::{LiveConfig, Properties};
 use crate::error::{ErrorCode, KafkaCode};
 use crate::log::manager::{DirFailure, LogManager};
 use crate::log::{EpochEndOffset, Log};
+use crate::quota::window::RateWindow;
+use crate::quota::{ReplicationQuota, Throttled, UNLIMITED};
 use crate::types::{BrokerId, LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
 use crate::zk::configs::{TOPICS, read_config};
 use crate::zk::{CreateMode, Store, data, paths};
@@ -49,6 +51,10 @@ const EPOCH_DURING_DELETE: LeaderEpoch = -2;
 const NO_EPOCH: LeaderEpoch = -1;
 /// Shards of the fetch session cache, as in Kafka: they share out ids and slots.
 pub(super) const SESSION_SHARDS: usize = 8;
+const LEADER_RATE: &str = "leader.replication.throttled.rate";
+const FOLLOWER_RATE: &str = "follower.replication.throttled.rate";
+const LEADER_THROTTLED: &str = "leader.replication.throttled.replicas";
+const FOLLOWER_THROTTLED: &str = "follower.replication.throttled.replicas";
 
 /// Which offsets a reader may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +109,60 @@ pub struct ReplicaManager {
     pub(super) next_shard: AtomicUsize,
     pub(super) isr: AlterPartitions,
     fetchers: Fetchers,
+    throttles: Throttles,
     has_decisions: AtomicBool,
+}
+
+/// What throttled replicas may copy (KIP-73).
+pub struct Throttles {
+    /// What this broker's leaders send.
+    pub leader: ReplicationQuota,
+    /// What this broker's followers ask for.
+    pub follower: ReplicationQuota,
+}
+
+impl Throttles {
+    fn new(config: &LiveConfig) -> Self {
+        let quota = || {
+            let config = config.load();
+            ReplicationQuota::new(RateWindow::new(
+                config.replication_quota_window_num(),
+                config.replication_quota_window_size_seconds(),
+            ))
+        };
+        let throttles = Self {
+            leader: quota(),
+            follower: quota(),
+        };
+        throttles.take_rates(config);
+        throttles
+    }
+
+    /// The rates are dynamic only: what `server.properties` says of them does not count.
+    fn take_rates(&self, config: &LiveConfig) {
+        let layers = config.layers();
+        let rate = |key: &str| {
+            layers
+                .dynamic_broker
+                .get(key)
+                .or_else(|| layers.dynamic_default.get(key))
+                .and_then(|rate| rate.trim().parse().ok())
+                .unwrap_or(UNLIMITED)
+        };
+        self.leader.set_bound(rate(LEADER_RATE));
+        self.follower.set_bound(rate(FOLLOWER_RATE));
+    }
+
+    /// Takes what a topic's overrides say of throttled replicas; nothing for a topic that is gone.
+    fn take_topic(&self, topic: &TopicName, overrides: Option<&Properties>, broker: BrokerId) {
+        for (quota, key) in [
+            (&self.leader, LEADER_THROTTLED),
+            (&self.follower, FOLLOWER_THROTTLED),
+        ] {
+            let list = overrides.and_then(|overrides| overrides.get(key));
+            quota.set_throttled(topic, list.and_then(|list| Throttled::parse(list, broker)));
+        }
+    }
 }
 
 /// One partition of a LeaderAndIsr request.
@@ -134,6 +193,7 @@ impl ReplicaManager {
             .load()
             .max_incremental_fetch_session_cache_slots();
         let slots = usize::try_from(slots).unwrap_or(0) / SESSION_SHARDS;
+        let throttles = Throttles::new(&parts.config);
         Arc::new(Self {
             parts,
             partitions: DashMap::new(),
@@ -145,6 +205,7 @@ impl ReplicaManager {
             next_shard: AtomicUsize::new(0),
             isr: AlterPartitions::default(),
             fetchers: Fetchers::default(),
+            throttles,
             has_decisions: AtomicBool::new(false),
         })
     }
@@ -173,6 +234,10 @@ impl ReplicaManager {
     /// Those who follow other leaders.
     pub fn fetchers(&self) -> &Fetchers {
         &self.fetchers
+    }
+
+    pub fn throttles(&self) -> &Throttles {
+        &self.throttles
     }
 
     pub(super) fn lag(&self) -> Lag {
@@ -299,8 +364,7 @@ impl ReplicaManager {
             }
             match read_config(&*self.parts.store, TOPICS, &partition.topic).await {
                 Ok(overrides) => {
-                    self.overrides
-                        .insert(partition.topic.clone(), Arc::new(overrides));
+                    self.keep_overrides(partition.topic.clone(), overrides);
                 }
                 // The broker's defaults until a notification or the next request brings better.
                 Err(error) => tracing::error!(
@@ -309,6 +373,12 @@ impl ReplicaManager {
                 ),
             }
         }
+    }
+
+    fn keep_overrides(&self, topic: TopicName, overrides: Properties) {
+        self.throttles
+            .take_topic(&topic, Some(&overrides), self.broker_id());
+        self.overrides.insert(topic, Arc::new(overrides));
     }
 
     fn log_config(&self, topic: &TopicName) -> crate::config::topic::LogConfig {
@@ -610,6 +680,7 @@ impl ReplicaManager {
                     .any(|entry| entry.key().topic == *topic)
                 {
                     self.overrides.remove(topic);
+                    self.throttles.take_topic(topic, None, self.broker_id());
                 }
             } else {
                 partition.signal_all();
@@ -649,8 +720,7 @@ impl ReplicaManager {
         if logs.is_empty() && !self.overrides.contains_key(&topic) {
             return;
         }
-        self.overrides
-            .insert(topic.clone(), Arc::new(overrides.clone()));
+        self.keep_overrides(topic.clone(), overrides.clone());
         let config = self.log_config(&topic);
         for log in logs {
             log.update_config(config.clone());
@@ -782,11 +852,13 @@ impl ReplicaManager {
     async fn follow_config(self: Arc<Self>, cancel: CancellationToken) {
         let mut changes = self.parts.config.changes();
         let mut fetchers = self.parts.config.load().num_replica_fetchers();
+        self.throttles.take_rates(&self.parts.config);
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
             }
+            self.throttles.take_rates(&self.parts.config);
             self.apply_default_log_config();
             let wanted = self.parts.config.load().num_replica_fetchers();
             if wanted != fetchers {

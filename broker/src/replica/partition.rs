@@ -128,6 +128,11 @@ impl Partition {
         self.inner.read().state.isr().to_vec()
     }
 
+    /// Whether `replica` is in the ISR that the controller knows.
+    pub fn is_in_sync(&self, replica: BrokerId) -> bool {
+        self.inner.read().state.isr().contains(&replica)
+    }
+
     pub fn log(&self) -> Option<Arc<Log>> {
         self.inner.read().log.clone()
     }

@@ -731,3 +731,56 @@ async fn stopped_and_offline_replicas_follow_no_more() {
         assert_eq!(node.ends().0, 1, "offline: {is_offline}");
     }
 }
+
+/// Copied at this rate, what `throttled_replicas_keep_to_the_rate` produces takes a while.
+const RATE: i64 = 50_000;
+
+impl Node {
+    /// Sets both throttles of this broker, as the controller's tools would, and waits for them.
+    async fn throttle(&self, side: &str, rate: i64) {
+        let rate_key = format!("{side}.replication.throttled.rate");
+        self.config
+            .apply_entity(&self.id.to_string(), &[(rate_key, rate.to_string())].into());
+        let throttles = self.replicas.throttles();
+        let quota = match side {
+            "leader" => &throttles.leader,
+            _ => &throttles.follower,
+        };
+        until("the rate", || quota.bound() == rate).await;
+        let list_key = format!("{side}.replication.throttled.replicas");
+        let list = format!("0:{}", self.id);
+        self.replicas
+            .apply_topic_config("t", &[(list_key, list)].into());
+        assert!(quota.is_throttled(&partition()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn throttled_replicas_keep_to_the_rate_until_they_are_in_sync() {
+    for (side, throttled) in [("leader", 1), ("follower", 2)] {
+        // One batch at a time.
+        let mut brokers = Brokers::new(&[1, 2], &[("replica.fetch.max.bytes", "12000")]).await;
+        brokers.node(2).replicas.stop_fetchers();
+        brokers.decide(1, &[1], TOPIC_ID).await;
+        for _ in 0..10 {
+            brokers.node(1).produced(100, 1).await;
+        }
+        brokers.restart(2).await;
+        let node = brokers.node(throttled);
+        node.throttle(side, RATE).await;
+        let begun = Instant::now();
+        brokers.decide(1, &[1], TOPIC_ID).await;
+        brokers.in_sync(1, 1000, &[1, 2]).await;
+        // The last batch is not copied before the nine others, of 10,000 bytes and more each, are
+        // within the rate.
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(1700), "{side}: {took:?}");
+        brokers.same_bytes();
+        // One in the ISR has to stay there.
+        node.throttle(side, 0).await;
+        for _ in 0..3 {
+            brokers.node(1).produced(1, -1).await;
+        }
+        assert_eq!(brokers.decided.lock().isr, [1, 2]);
+    }
+}

@@ -168,6 +168,9 @@ struct Following {
     delayed_until: Option<Millis>,
     /// When data last came, counted in answers: full requests ask for the others first.
     served: u64,
+    /// It had the leader's high watermark after the last answer: never throttled then, or it would
+    /// leave the ISR.
+    is_caught_up: bool,
 }
 
 #[derive(Debug)]
@@ -194,6 +197,8 @@ pub struct Fetcher {
     /// Those of `following` in another phase than `Fetching`.
     unsettled: BTreeSet<TopicPartition>,
     delayed: BTreeSet<(Millis, TopicPartition)>,
+    /// Not asked for while the quota is exceeded.
+    throttled: BTreeSet<TopicPartition>,
     failed: BTreeSet<TopicPartition>,
     session: FetcherSession,
     in_flight: Option<InFlight>,
@@ -209,6 +214,7 @@ impl Fetcher {
             following: HashMap::new(),
             unsettled: BTreeSet::new(),
             delayed: BTreeSet::new(),
+            throttled: BTreeSet::new(),
             failed: BTreeSet::new(),
             session: FetcherSession::default(),
             in_flight: None,
@@ -242,6 +248,7 @@ impl Fetcher {
             },
             delayed_until: None,
             served: 0,
+            is_caught_up: false,
         };
         self.put(&partition, following);
     }
@@ -255,6 +262,7 @@ impl Fetcher {
     fn drop_following(&mut self, partition: &TopicPartition) -> bool {
         self.undelay(partition);
         self.unsettled.remove(partition);
+        self.throttled.remove(partition);
         self.session.touch(partition);
         self.following.remove(partition).is_some()
     }
@@ -290,6 +298,25 @@ impl Fetcher {
         self.failed.iter()
     }
 
+    /// Says which partitions are throttled while their quota is exceeded, `None` while it is not;
+    /// before each [`Self::next`]. Those that lag are not asked for meanwhile.
+    pub fn throttle(&mut self, is_throttled: Option<impl Fn(&TopicPartition) -> bool>) {
+        let throttled: BTreeSet<TopicPartition> = match is_throttled {
+            None if self.throttled.is_empty() => return,
+            None => BTreeSet::new(),
+            Some(is_throttled) => self
+                .following
+                .iter()
+                .filter(|(partition, one)| !one.is_caught_up && is_throttled(partition))
+                .map(|(partition, _)| partition.clone())
+                .collect(),
+        };
+        for partition in self.throttled.symmetric_difference(&throttled) {
+            self.session.touch(partition);
+        }
+        self.throttled = throttled;
+    }
+
     /// What to do next. The answer to an [`Ask`] goes to the method of its name, or to
     /// [`Self::on_failure`], before the next call.
     pub fn next(&mut self, now: Millis, logs: &mut impl FollowerLogs) -> Next {
@@ -315,7 +342,12 @@ impl Fetcher {
                 self.in_flight = Some(InFlight::Fetch);
                 Next::Ask(Ask::Fetch(ask))
             }
-            None => Next::Idle(self.delayed.first().map(|(until, _)| *until)),
+            None => {
+                let delayed = self.delayed.first().map(|(until, _)| *until);
+                let look_again =
+                    (!self.throttled.is_empty()).then_some(now + self.settings.backoff_ms);
+                Next::Idle(delayed.into_iter().chain(look_again).min())
+            }
         }
     }
 
@@ -369,9 +401,13 @@ impl Fetcher {
     fn fetch_ask(&mut self, logs: &impl FollowerLogs) -> Option<FetchAsk> {
         let max_bytes = self.settings.max_bytes;
         let following = &self.following;
+        let throttled = &self.throttled;
         let wanted = |partition: &TopicPartition| {
             let following = following.get(partition)?;
-            if following.phase != Phase::Fetching || following.delayed_until.is_some() {
+            if following.phase != Phase::Fetching
+                || following.delayed_until.is_some()
+                || throttled.contains(partition)
+            {
                 return None;
             }
             let (log_start_offset, _) = logs.bounds(partition)?;
@@ -585,6 +621,7 @@ impl Fetcher {
                     // Keeps 2.
                     return self.cut_by_epoch(partition, following, end, logs);
                 }
+                let high_watermark = answer.data.high_watermark;
                 let appended = logs.append(
                     partition,
                     following.leader_epoch,
@@ -597,6 +634,7 @@ impl Fetcher {
                         self.put(
                             partition,
                             Following {
+                                is_caught_up: followed.log_end_offset >= high_watermark,
                                 fetch_offset: followed.log_end_offset,
                                 last_fetched_epoch: followed
                                     .last_epoch

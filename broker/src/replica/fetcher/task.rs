@@ -113,9 +113,17 @@ impl FollowerLogs for Logs {
         fetch_offset: Offset,
         data: LeaderData<'_>,
     ) -> Result<Followed, LogFailure> {
-        self.partition(partition)
-            .ok_or(LogFailure::Failed)?
-            .append_as_follower(leader_epoch, fetch_offset, data)
+        let manager = self.0.upgrade().ok_or(LogFailure::Failed)?;
+        let followed = manager
+            .online_partition(partition)
+            .map_err(|_| LogFailure::Failed)?
+            .append_as_follower(leader_epoch, fetch_offset, data)?;
+        // Replicas in sync count too, so that all traffic together keeps to the rate.
+        let quota = &manager.throttles().follower;
+        if quota.is_throttled(partition) {
+            quota.record(manager.clock().now(), data.records.len());
+        }
+        Ok(followed)
     }
 }
 
@@ -182,7 +190,15 @@ impl Task {
     async fn next(&self, manager: &Arc<ReplicaManager>) -> Next {
         let now = manager.clock().now();
         let mut logs = Logs(Weak::clone(&self.manager));
-        let is_slow = self.fetcher.lock().may_truncate();
+        let quota = &manager.throttles().follower;
+        let is_exceeded = quota.is_in_use() && quota.is_exceeded(now);
+        let is_slow = {
+            let mut fetcher = self.fetcher.lock();
+            fetcher.throttle(
+                is_exceeded.then_some(|partition: &TopicPartition| quota.is_throttled(partition)),
+            );
+            fetcher.may_truncate()
+        };
         if !is_slow {
             return self.fetcher.lock().next(now, &mut logs);
         }

@@ -378,3 +378,89 @@ proptest! {
         prop_assert_eq!(case.log(0).high_watermark, leader.end());
     }
 }
+
+/// Partition 0 is throttled, and its quota exceeded.
+fn throttled() -> Option<impl Fn(&TopicPartition) -> bool> {
+    Some(|partition: &TopicPartition| partition.partition == 0)
+}
+
+fn released() -> Option<fn(&TopicPartition) -> bool> {
+    None
+}
+
+#[test]
+fn a_throttled_partition_that_lags_waits_for_its_quota_and_the_others_do_not() {
+    let mut case = Case::new(&[&[1], &[1]]);
+    case.fetcher.throttle(throttled());
+    assert_eq!(case.fetches(), [(1, 1)]);
+    case.answer(vec![nothing(1)]);
+    case.fetcher.throttle(released());
+    let mut both = case.fetches();
+    both.sort_unstable();
+    assert_eq!(both, [(0, 1), (1, 1)]);
+}
+
+#[test]
+fn with_nothing_else_to_ask_for_a_throttled_fetcher_looks_again_after_the_backoff() {
+    let mut case = Case::new(&[&[1]]);
+    case.fetcher.throttle(throttled());
+    case.idle_until(Some(BACKOFF));
+    case.now = BACKOFF;
+    case.fetcher.throttle(throttled());
+    case.idle_until(Some(2 * BACKOFF));
+    case.fetcher.throttle(released());
+    assert_eq!(case.fetches(), [(0, 1)]);
+}
+
+#[test]
+fn a_partition_that_has_caught_up_is_not_throttled_until_it_lags() {
+    let mut case = Case::new(&[&[1]]);
+    case.fetches();
+    case.answer(vec![data(0, &[], 1)]);
+    case.fetcher.throttle(throttled());
+    assert_eq!(case.fetches(), [(0, 1)]);
+    case.answer(vec![data(0, &[], 2)]);
+    case.fetcher.throttle(throttled());
+    case.idle_until(Some(BACKOFF));
+    // A new leader epoch: nobody knows how far the leader is.
+    case.fetcher.throttle(released());
+    case.fetches();
+    case.answer(vec![data(0, &[], 1)]);
+    case.add(0, 6);
+    case.fetcher.throttle(throttled());
+    case.idle_until(Some(BACKOFF));
+}
+
+#[test]
+fn within_a_session_a_throttled_partition_is_forgotten_and_told_again() {
+    let mut case = Case::new(&[&[1], &[1]]);
+    case.fetches();
+    let answers = vec![data(0, &[], 5), data(1, &[], 5)];
+    case.fetcher
+        .on_fetched(case.now, ErrorCode::None, 9, answers, &mut case.logs);
+    case.fetcher.throttle(throttled());
+    let Next::Ask(Ask::Fetch(ask)) = case.next() else {
+        panic!("a fetch");
+    };
+    assert_eq!(ask.session_id, 9);
+    assert!(ask.partitions.is_empty());
+    assert_eq!(ask.forgotten, [(partition(0), Some(ID))]);
+    case.fetcher
+        .on_fetched(case.now, ErrorCode::None, 9, vec![], &mut case.logs);
+    case.fetcher.throttle(released());
+    assert_eq!(case.fetches(), [(0, 1)]);
+    // Removed while it is throttled: nothing is left behind.
+    case.fetcher
+        .on_fetched(case.now, ErrorCode::None, 9, vec![], &mut case.logs);
+    case.fetcher.throttle(throttled());
+    assert!(case.fetcher.remove(&partition(0)));
+    assert!(case.fetcher.remove(&partition(1)));
+    let Next::Ask(Ask::Fetch(ask)) = case.next() else {
+        panic!("a fetch that forgets");
+    };
+    assert_eq!(ask.forgotten.len(), 2);
+    case.fetcher
+        .on_fetched(case.now, ErrorCode::None, 9, vec![], &mut case.logs);
+    case.fetcher.throttle(throttled());
+    case.idle_until(None);
+}
