@@ -39,7 +39,8 @@ part() { # NAME COMMAND…
   finish_part "$name" "$status" $((SECONDS - started))
 }
 
-# Runs two at a time: most of them wait for processes to start more than they compute.
+# Runs two at a time: most of them wait for processes to start more than they compute, and the last
+# steps of a release build use one core.
 beside() { # NAME COMMAND… -- NAME COMMAND…
   local first=() second=() target=first word
   for word in "$@"; do
@@ -97,18 +98,14 @@ part fetch compat/install.sh
 part format cargo fmt --all --check
 part clippy cargo clippy --workspace --all-targets -- -D warnings
 part deny deny
-part unit cargo test --workspace --no-fail-fast
-part release cargo build --release
+beside release cargo build --release -- unit cargo test --workspace --no-fail-fast
 beside kafka-tools suite kafka-tools -- takeover suite takeover
 beside operation suite operation -- bigfile suite bigfile
 beside own-tools suite own-tools -- clients suite clients
 beside znodes suite znodes -- checker compat/test_history.py
-# Clusters of several brokers, and instruction counts against their baseline: only when asked for.
-if [ ${#wanted[@]} -gt 0 ]; then
-  part instructions cargo run --release -p bench --bin instructions
-  beside cluster-admin admin -- cluster suite cluster
-  beside rolling suite rolling -- chaos suite chaos
-fi
+beside cluster-admin admin -- cluster suite cluster
+beside rolling suite rolling -- chaos suite chaos
+part instructions cargo run --release -p bench --bin instructions
 
 # The end of the log is what is read first, so it repeats what failed.
 for name in ${failures[@]+"${failures[@]}"}; do

@@ -1,13 +1,16 @@
 //! The writing half of a connection: small pieces gather in one buffer and leave in one `send`;
 //! file regions leave by `sendfile`, straight from the page cache.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
-use rustix::fs::sendfile;
-use rustix::io::Errno;
+use rustix::fs::{Advice, fadvise, sendfile};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use rustix::net::{SendFlags, send};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -18,7 +21,7 @@ use crate::log::FileRegion;
 
 /// Smaller regions are read into the buffer: one `send` costs less than `send` + `sendfile`.
 const SENDFILE_MIN: usize = 8 * 1024;
-/// Bytes per `sendfile` call: a cold file holds the worker for no longer than this takes.
+/// Bytes per `sendfile` call, and that are read ahead when they are not in the page cache.
 const SENDFILE_MAX: usize = 512 * 1024;
 /// Larger byte chunks are sent from where they are.
 const COPY_MAX: usize = 16 * 1024;
@@ -135,15 +138,15 @@ impl Wire {
         let mut position = region.position;
         let end = region.position + region.len as u64;
         while position < end {
-            let count = usize::try_from(end - position).unwrap_or(SENDFILE_MAX);
+            let count = usize::try_from(end - position)
+                .unwrap_or(SENDFILE_MAX)
+                .min(SENDFILE_MAX);
+            if !is_cached(&region.file, position + count as u64 - 1) {
+                read_ahead(Arc::clone(&region.file), position, count as u64).await?;
+            }
             let sent = self.stream.try_io(Interest::WRITABLE, || {
                 let mut offset = position;
-                let result = sendfile(
-                    &self.stream,
-                    &*region.file,
-                    Some(&mut offset),
-                    count.min(SENDFILE_MAX),
-                );
+                let result = sendfile(&self.stream, &*region.file, Some(&mut offset), count);
                 match result {
                     Err(Errno::INTR) => Ok(None),
                     other => Ok(Some(other?)),
@@ -178,5 +181,51 @@ impl Wire {
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?,
         }
+    }
+}
+
+/// Whether the byte at `position` can be read without waiting for the disk. What cannot be told (the
+/// file system does not say) counts as cached, and so does what is not there any more.
+fn is_cached(file: &File, position: u64) -> bool {
+    let mut byte = [0];
+    let mut into = [IoSliceMut::new(&mut byte)];
+    !matches!(
+        preadv2(file, &mut into, position, ReadWriteFlags::NOWAIT),
+        Err(Errno::AGAIN)
+    )
+}
+
+/// Brings a stretch of a file into the page cache. The disk is waited for on another thread: the
+/// worker of this connection serves producers, too.
+async fn read_ahead(file: Arc<File>, position: u64, len: u64) -> io::Result<()> {
+    let read = move || {
+        // Only advice: whatever it does not bring, the reads below or `sendfile` wait for.
+        let _ = fadvise(&*file, position, NonZeroU64::new(len), Advice::WillNeed);
+        let mut byte = [0];
+        file.read_at(&mut byte, position)?;
+        file.read_at(&mut byte, position + len - 1)?;
+        Ok(())
+    };
+    tokio::task::spawn_blocking(read)
+        .await
+        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_read_ahead_is_cached() {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, &[7; 1 << 20]).unwrap();
+        file.sync_all().unwrap();
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        let file = Arc::new(file);
+        read_ahead(Arc::clone(&file), 0, 1 << 20).await.unwrap();
+        assert!(is_cached(&file, 0));
+        assert!(is_cached(&file, (1 << 20) - 1));
+        // Beyond the end there is nothing to wait for.
+        assert!(is_cached(&file, 1 << 21));
     }
 }
