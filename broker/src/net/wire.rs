@@ -3,13 +3,12 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
-use rustix::fs::{Advice, fadvise, sendfile};
+use rustix::fs::sendfile;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use rustix::net::{SendFlags, send};
 use tokio::io::Interest;
@@ -21,8 +20,10 @@ use crate::log::FileRegion;
 
 /// Smaller regions are read into the buffer: one `send` costs less than `send` + `sendfile`.
 const SENDFILE_MIN: usize = 8 * 1024;
-/// Bytes per `sendfile` call, and that are read ahead when they are not in the page cache.
+/// Bytes per `sendfile` call, and that are read before it when they are not in the page cache.
 const SENDFILE_MAX: usize = 512 * 1024;
+/// Bytes of one read that only brings pages into the cache.
+const READ_AHEAD: usize = 64 * 1024;
 /// Larger byte chunks are sent from where they are.
 const COPY_MAX: usize = 16 * 1024;
 /// The buffer is sent when it holds this much, and given back when it is larger.
@@ -196,14 +197,20 @@ fn is_cached(file: &File, position: u64) -> bool {
 }
 
 /// Brings a stretch of a file into the page cache. The disk is waited for on another thread: the
-/// worker of this connection serves producers, too.
+/// worker of this connection serves producers, too. Reads in order, so that the kernel reads ahead.
 async fn read_ahead(file: Arc<File>, position: u64, len: u64) -> io::Result<()> {
     let read = move || {
-        // Only advice: whatever it does not bring, the reads below or `sendfile` wait for.
-        let _ = fadvise(&*file, position, NonZeroU64::new(len), Advice::WillNeed);
-        let mut byte = [0];
-        file.read_at(&mut byte, position)?;
-        file.read_at(&mut byte, position + len - 1)?;
+        let mut scratch = vec![0; READ_AHEAD];
+        let end = position + len;
+        let mut at = position;
+        while at < end {
+            let count = usize::try_from(end - at).map_or(READ_AHEAD, |left| left.min(READ_AHEAD));
+            match file.read_at(&mut scratch[..count], at)? {
+                // Truncated since: `sendfile` will tell.
+                0 => break,
+                read => at += read as u64,
+            }
+        }
         Ok(())
     };
     tokio::task::spawn_blocking(read)
@@ -213,6 +220,8 @@ async fn read_ahead(file: Arc<File>, position: u64, len: u64) -> io::Result<()> 
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{Advice, fadvise};
+
     use super::*;
 
     #[tokio::test]
