@@ -129,6 +129,7 @@ def act(t):
     t.settle()
     # Growing: where the new partitions go is fixed by where partition 0 is.
     t.run(topics, "--create", "--topic", "grown", "--replica-assignment", "2:3")
+    t.settle()
     t.run(topics, "--alter", "--topic", "grown", "--partitions", "4", through=2)
     t.settle()
     t.run(topics, "--describe", "--topic", "grown", through=3)
