@@ -167,7 +167,8 @@ class Chaos:
             self.note(f"begin {number} {name}")
             heals.append((number, name, function(self)))
         self.wait(impact)
-        for number, name, heal in heals:
+        # The last one first: a topic can only come again when the broker parted after it is back.
+        for number, name, heal in reversed(heals):
             self.note(f"heal {number} {name}")
             heal()
         healed = time.monotonic()
