@@ -15,7 +15,7 @@ use super::context::Context;
 use crate::error::ErrorCode;
 use crate::log::Log;
 
-pub async fn handle(cx: &Context, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+pub async fn handle(cx: &Context<'_>, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
     let logs = cx.rooms.logs.logs();
     let results = cx
         .rooms

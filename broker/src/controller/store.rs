@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::types::{BrokerId, Millis, TopicName, TopicPartition, random_uuid};
 use crate::zk::data::{self, ControllerRegistration, Feature, ProducerIdBlock};
+use crate::zk::window::in_window;
 use crate::zk::{
     self, BoxFuture, CreateMode, MultiError, Op, OpResult, Stat, Store, Watch, configs, paths,
 };
@@ -22,7 +23,6 @@ use crate::zk::{
 use super::core::CONTROLLER;
 use super::event::{PRODUCER_ID_BLOCK_SIZE, Snapshot, StoreOp, StoreReply};
 use super::state::{Leadership, LiveBroker, TopicAssignment};
-use super::window::in_window;
 use super::znode;
 
 /// Why a term, or standing for one, is over.

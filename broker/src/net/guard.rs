@@ -14,12 +14,14 @@
 //!
 //! Bytes behind the last field are let through, as Kafka does.
 
+mod fields;
 mod layout;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
+pub use fields::Fields;
 use layout::{Element, Program, STRING_MEMORY, Step, Struct};
 
 /// Which way a message goes.

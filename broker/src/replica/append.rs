@@ -58,7 +58,7 @@ impl AppendFailure {
 }
 
 impl Appended {
-    fn failed(failure: AppendFailure) -> Self {
+    pub fn failed(failure: AppendFailure) -> Self {
         Self {
             info: None,
             failure: Some(failure),
@@ -80,7 +80,7 @@ impl ReplicaManager {
     /// answers are in the order of `entries`, which hold each partition at most once.
     pub async fn append_records(
         &self,
-        entries: Vec<ToAppend>,
+        entries: &[&ToAppend],
         origin: Origin,
         required_acks: i16,
         timeout: Duration,
@@ -88,7 +88,7 @@ impl ReplicaManager {
         let mut answers = Vec::with_capacity(entries.len());
         let mut unreplicated = Vec::new();
         let mut since_yield = 0;
-        for (at, entry) in entries.into_iter().enumerate() {
+        for (at, entry) in entries.iter().enumerate() {
             since_yield += entry.records.len();
             let answer = match self.append_one(entry, origin, required_acks) {
                 Ok(Some((partition, info))) => {
@@ -124,16 +124,13 @@ impl ReplicaManager {
 
     fn append_one(
         &self,
-        entry: ToAppend,
+        entry: &ToAppend,
         origin: Origin,
         required_acks: i16,
     ) -> Result<Option<(Arc<Partition>, AppendInfo)>, AppendFailure> {
-        let ToAppend {
-            partition: topic_partition,
-            records,
-        } = entry;
+        let topic_partition = &entry.partition;
         let partition = self
-            .online_partition(&topic_partition)
+            .online_partition(topic_partition)
             .map_err(AppendFailure::new)?;
         let log_start_offset = || {
             partition
@@ -149,8 +146,8 @@ impl ReplicaManager {
         };
         let log = partition.check_append(required_acks).map_err(refuse)?;
         let prepared = prepare(
-            &topic_partition,
-            records,
+            topic_partition,
+            entry.records.clone(),
             origin,
             &log.config(),
             self.clock().now(),
