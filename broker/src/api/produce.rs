@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
+use smallvec::{SmallVec, smallvec};
 
 use self::wire::Request;
 use super::context::Context;
@@ -47,6 +48,9 @@ struct Leader {
     epoch: LeaderEpoch,
 }
 
+/// Most requests bring records for one partition.
+type Few<T> = SmallVec<[T; 1]>;
+
 pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
     let request = match Request::read(cx.version, &body) {
         Ok(request) => request,
@@ -76,32 +80,31 @@ pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
 
 /// The records by partition, those of a topic side by side. As in Kafka the last entry of a partition
 /// named twice counts, so that nothing is appended twice.
-fn entries(request: &Request, body: &Bytes) -> Vec<ToAppend> {
+fn entries(request: &Request<'_>, body: &Bytes) -> Few<ToAppend> {
     if let [only] = &request.entries[..] {
-        return vec![ToAppend {
-            partition: TopicPartition::new(only.topic(body), only.partition),
-            records: body.slice(only.records()),
+        return smallvec![ToAppend {
+            partition: TopicPartition::new(only.topic, only.partition),
+            records: body.slice_ref(only.records),
         }];
     }
-    let mut topics: IndexMap<&str, IndexMap<i32, Bytes>> = IndexMap::new();
+    let mut topics: IndexMap<&str, IndexMap<i32, &[u8]>> = IndexMap::new();
     for entry in &request.entries {
-        let records = body.slice(entry.records());
-        let topic = topics.entry(entry.topic(body)).or_default();
-        topic.insert(entry.partition, records);
+        let topic = topics.entry(entry.topic).or_default();
+        topic.insert(entry.partition, entry.records);
     }
-    let mut entries = Vec::with_capacity(request.entries.len());
+    let mut entries = SmallVec::with_capacity(request.entries.len());
     for (topic, partitions) in topics {
         let topic = TopicName::new(topic);
         entries.extend(partitions.into_iter().map(|(partition, records)| ToAppend {
             partition: TopicPartition::new(topic.clone(), partition),
-            records,
+            records: body.slice_ref(records),
         }));
     }
     entries
 }
 
 /// What became of each entry.
-async fn append(cx: &Context<'_>, request: &Request, entries: &[ToAppend]) -> Vec<Appended> {
+async fn append(cx: &Context<'_>, request: &Request<'_>, entries: &[ToAppend]) -> Few<Appended> {
     match has_transactional_records(entries) {
         Ok(true) if !request.is_transactional => {
             let code = ErrorCode::TransactionalIdAuthorizationFailed;
@@ -115,15 +118,15 @@ async fn append(cx: &Context<'_>, request: &Request, entries: &[ToAppend]) -> Ve
             return refuse_all(entries, &failure);
         }
     }
-    let mut refusals = Vec::with_capacity(entries.len());
-    let mut to_append = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let refusal = check(cx, request.acks, entry);
-        if refusal.is_none() {
-            to_append.push(entry);
-        }
-        refusals.push(refusal);
-    }
+    let refusals: Few<Option<ErrorCode>> = entries
+        .iter()
+        .map(|entry| check(cx, request.acks, entry))
+        .collect();
+    let to_append: Few<&ToAppend> = entries
+        .iter()
+        .zip(&refusals)
+        .filter_map(|(entry, refusal)| refusal.is_none().then_some(entry))
+        .collect();
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let appended = cx
         .rooms
@@ -144,24 +147,29 @@ async fn append(cx: &Context<'_>, request: &Request, entries: &[ToAppend]) -> Ve
 /// Why a partition's records are not even tried. Contract §7.1, rows 3 to 5 and 7 to 9.
 fn check(cx: &Context<'_>, acks: i16, entry: &ToAppend) -> Option<ErrorCode> {
     let ToAppend { partition, records } = entry;
-    if !cx.rooms.cluster.image().contains(partition) {
-        Some(ErrorCode::UnknownTopicOrPartition)
-    } else if let Err(rejected) = check_produce_version(cx.version, records) {
-        Some(rejected.code)
+    let refusal = if let Err(rejected) = check_produce_version(cx.version, records) {
+        rejected.code
     } else if is_transactional(records) {
-        Some(if cx.version > 10 {
+        if cx.version > 10 {
             ErrorCode::TransactionAbortable
         } else {
             ErrorCode::InvalidTxnState
-        })
+        }
     } else if !matches!(acks, -1..=1) {
-        Some(ErrorCode::InvalidRequiredAcks)
+        ErrorCode::InvalidRequiredAcks
     } else if is_internal_topic(&partition.topic)
         && cx.client_id.as_deref() != Some(ADMIN_CLIENT_ID)
     {
-        Some(ErrorCode::InvalidTopicException)
+        ErrorCode::InvalidTopicException
     } else {
-        None
+        // Whether there is such a partition, the append finds out.
+        return None;
+    };
+    // Kafka looks at this first.
+    if cx.rooms.cluster.image().contains(partition) {
+        Some(refusal)
+    } else {
+        Some(ErrorCode::UnknownTopicOrPartition)
     }
 }
 
@@ -184,11 +192,11 @@ fn is_transactional(records: &[u8]) -> bool {
             .is_some_and(|attributes| attributes & TRANSACTIONAL != 0)
 }
 
-fn refuse_all(entries: &[ToAppend], failure: &AppendFailure) -> Vec<Appended> {
-    vec![Appended::failed(failure.clone()); entries.len()]
+fn refuse_all(entries: &[ToAppend], failure: &AppendFailure) -> Few<Appended> {
+    smallvec![Appended::failed(failure.clone()); entries.len()]
 }
 
-fn respond(cx: &Context<'_>, mut answers: Vec<Answer>) -> Outcome {
+fn respond(cx: &Context<'_>, mut answers: Few<Answer>) -> Outcome {
     let mut nodes: Vec<Node> = Vec::new();
     for answer in answers.iter_mut().filter(|_| cx.version >= 10) {
         let failure = answer.appended.failure.as_ref();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::manager::ReplicaManager;
@@ -84,19 +85,21 @@ impl ReplicaManager {
         origin: Origin,
         required_acks: i16,
         timeout: Duration,
-    ) -> Vec<Appended> {
-        let mut answers = Vec::with_capacity(entries.len());
+    ) -> SmallVec<[Appended; 1]> {
+        let mut answers: SmallVec<[Appended; 1]> = SmallVec::with_capacity(entries.len());
         let mut unreplicated = Vec::new();
         let mut since_yield = 0;
         for (at, entry) in entries.iter().enumerate() {
             since_yield += entry.records.len();
             let answer = match self.append_one(entry, origin, required_acks) {
                 Ok(Some((partition, info))) => {
-                    unreplicated.push(Unreplicated {
-                        at,
-                        partition,
-                        required_offset: info.last_offset + 1,
-                    });
+                    if required_acks == -1 {
+                        unreplicated.push(Unreplicated {
+                            at,
+                            partition,
+                            required_offset: info.last_offset + 1,
+                        });
+                    }
                     Appended {
                         info: Some(info),
                         failure: None,
@@ -145,12 +148,13 @@ impl ReplicaManager {
             failure
         };
         let log = partition.check_append(required_acks).map_err(refuse)?;
+        let lag = self.lag();
         let prepared = prepare(
             topic_partition,
             entry.records.clone(),
             origin,
             &log.config(),
-            self.clock().now(),
+            lag.now,
         )
         .map_err(|rejected| {
             tracing::info!(
@@ -173,7 +177,7 @@ impl ReplicaManager {
             return Ok(None);
         };
         let info = partition
-            .append_as_leader(&prepared, required_acks, self.lag())
+            .append_as_leader(&prepared, required_acks, lag)
             .map_err(|error| {
                 tracing::info!(
                     "[ReplicaManager broker={}] Error processing append operation on partition {topic_partition}: {error}",

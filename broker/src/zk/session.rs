@@ -125,8 +125,15 @@ pub async fn cluster_id(store: &dyn Store) -> Result<String, SessionError> {
             }
             Err(Error::NoNode { .. }) => {
                 let id = format_uuid(random_uuid());
-                // Another broker may be faster: whose id it is, the node says.
-                create_recursive(store, paths::CLUSTER_ID, encode_cluster_id(&id)).await?;
+                // Both are on their way at once; another broker may be faster.
+                let (parent, created) = tokio::join!(
+                    ensure_path(store, paths::CLUSTER),
+                    create_recursive(store, paths::CLUSTER_ID, encode_cluster_id(&id))
+                );
+                parent?;
+                if created? {
+                    return Ok(id);
+                }
             }
             Err(error) => return Err(error.into()),
         }

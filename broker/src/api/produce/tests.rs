@@ -98,7 +98,7 @@ proptest! {
         prop_assert_eq!(request.is_transactional, id.is_some() && version >= 3);
         prop_assert_eq!((request.acks, request.timeout_ms), (acks, timeout_ms));
         let read: Vec<_> = request.entries.iter()
-            .map(|entry| (entry.topic(&body), entry.partition, &body[entry.records()]))
+            .map(|entry| (entry.topic, entry.partition, entry.records))
             .collect();
         let written: Vec<_> = topics.iter()
             .flat_map(|(topic, partitions)| partitions.iter().map(move |(partition, records)| {

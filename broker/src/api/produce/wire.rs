@@ -1,7 +1,7 @@
 //! Produce v0–11 on the wire. Read where it stands and written by hand: with small batches the codec
 //! would cost more than the append.
 
-use std::ops::Range;
+use smallvec::SmallVec;
 
 use super::{Answer, Leader, Node};
 use crate::error::ErrorCode;
@@ -15,53 +15,33 @@ const ENTRY_MEMORY: usize = 64;
 
 /// A request as it lies in its frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
+pub(super) struct Request<'a> {
     pub(super) is_transactional: bool,
     pub(super) acks: i16,
     /// Milliseconds.
     pub(super) timeout_ms: i32,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: SmallVec<[Entry<'a>; 1]>,
 }
 
-/// One partition's records. Positions count from the start of the body.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    topic: Range<u32>,
+/// One partition's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry<'a> {
+    pub(super) topic: &'a str,
     pub(super) partition: i32,
-    records: Range<u32>,
+    pub(super) records: &'a [u8],
 }
 
-impl Entry {
-    pub(super) fn topic<'a>(&self, body: &'a [u8]) -> &'a str {
-        // It was read as text.
-        std::str::from_utf8(&body[in_memory(&self.topic)]).unwrap_or_default()
-    }
-
-    pub(super) fn records(&self) -> Range<usize> {
-        in_memory(&self.records)
-    }
-}
-
-fn in_memory(range: &Range<u32>) -> Range<usize> {
-    range.start as usize..range.end as usize
-}
-
-fn in_frame(range: Range<usize>) -> Range<u32> {
-    // A frame has at most 2³¹−1 bytes.
-    range.start as u32..range.end as u32
-}
-
-impl Request {
-    pub(super) fn read(version: i16, body: &[u8]) -> Result<Self, Error> {
+impl<'a> Request<'a> {
+    pub(super) fn read(version: i16, body: &'a [u8]) -> Result<Self, Error> {
         let flexible = version >= FLEXIBLE;
         let mut fields = Fields::new(body, flexible);
         let is_transactional = version >= 3 && fields.nullable_text()?.is_some();
         let acks = fields.i16()?;
         let timeout_ms = fields.i32()?;
-        let mut entries = Vec::new();
+        let mut entries = SmallVec::new();
         let (least_topic, least_partition) = if flexible { (3, 6) } else { (6, 8) };
         for _ in 0..fields.count(least_topic)? {
-            let topic = in_frame(fields.text()?);
+            let topic = fields.text()?;
             let count = fields.count(least_partition)?;
             fields.charge(count * ENTRY_MEMORY)?;
             entries.reserve_exact(count);
@@ -70,9 +50,9 @@ impl Request {
                 let records = fields.nullable_data()?.unwrap_or_default();
                 fields.tags()?;
                 entries.push(Entry {
-                    topic: topic.clone(),
+                    topic,
                     partition,
-                    records: in_frame(records),
+                    records,
                 });
             }
             fields.tags()?;

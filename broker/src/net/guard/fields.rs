@@ -1,7 +1,5 @@
 //! Fields of a message read where they stand, for hot paths that do without the codec.
 
-use std::ops::Range;
-
 use super::{Error, MAX_BODY_TAGS, Reader, SPARE_MEMORY};
 
 /// Reads a request's body front to back under the rules of the walk. Nothing is allocated; what the
@@ -34,26 +32,27 @@ impl<'a> Fields<'a> {
         self.reader.i32()
     }
 
-    /// Where a string stands; UTF-8.
-    pub fn text(&mut self) -> Result<Range<usize>, Error> {
+    pub fn text(&mut self) -> Result<&'a str, Error> {
         let at = self.reader.at;
         self.nullable_text()?.ok_or(Error::Null { at })
     }
 
-    pub fn nullable_text(&mut self) -> Result<Option<Range<usize>>, Error> {
-        if !self.flexible {
-            return self.reader.old_string(true);
-        }
+    pub fn nullable_text(&mut self) -> Result<Option<&'a str>, Error> {
         let at = self.reader.at;
-        let length = self.reader.compact()?;
-        self.reader.string(at, length, true)
+        let length = if self.flexible {
+            self.reader.compact()?
+        } else {
+            self.reader.old_length()?
+        };
+        self.reader.text(at, length, true)
     }
 
-    /// Where bytes or records stand.
-    pub fn nullable_data(&mut self) -> Result<Option<Range<usize>>, Error> {
+    /// Bytes or records.
+    pub fn nullable_data(&mut self) -> Result<Option<&'a [u8]>, Error> {
         let at = self.reader.at;
         let length = self.length()?;
-        self.reader.data(at, length, true)
+        let range = self.reader.data(at, length, true)?;
+        Ok(range.map(|range| &self.reader.bytes[range]))
     }
 
     /// The number of elements of an array that may not be null; each takes at least `min_wire` bytes.
