@@ -11,6 +11,7 @@ import contextlib
 import os
 import pathlib
 import signal
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -433,6 +434,15 @@ class Cluster:
                         return False
             return True
         wait_for(f"the leaders of {topic} to serve it", served)
+
+    def keep(self, name, folder):
+        """Histories (in `folder`), logs and files of all brokers, for whoever looks for the reason of a failure."""
+        kept = TARGET / "cluster" / name
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(folder, kept / "load")
+        for broker_id in self.ids:
+            shutil.copytree(self.folder / str(broker_id), kept / str(broker_id))
+        print(f"  {name}: histories, logs and data are in {kept}", flush=True)
 
     def kill(self, broker_id):
         self.brokers[broker_id].kill()

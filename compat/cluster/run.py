@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from cases import NotRun, Suite, equal  # noqa: E402
 from harness import Cluster, Ottla, SmallKafka, Znodes, ZooKeeper, have_kafka, kafka_tool, start_all, wait_for  # noqa: E402
-from harness import TARGET, TOOLS, KafkaTools  # noqa: E402
+from harness import TOOLS, KafkaTools  # noqa: E402
 from history import Load, figure_line  # noqa: E402
 from wire import Connection  # noqa: E402
 from zkclient import NoNode, expire  # noqa: E402
@@ -69,20 +69,11 @@ class Cases:
                 load.wait_acked_everywhere()
                 figures, wrong = load.finish({b: self.cluster.dirs(b) for b in self.cluster.ids})
                 if wrong:
-                    self.keep(topic, folder)
+                    self.cluster.keep(topic, folder)
             finally:
                 load.abandon()
         print(f"  {topic}: {figure_line(figures)}", flush=True)
         assert not wrong, wrong.text()
-
-    def keep(self, topic, folder):
-        """Histories, logs and files of all brokers, for whoever looks for the reason."""
-        kept = TARGET / "cluster" / topic
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(folder, kept / "load")
-        for broker_id in self.cluster.ids:
-            shutil.copytree(self.cluster.folder / str(broker_id), kept / str(broker_id))
-        print(f"  {topic}: histories, logs and data are in {kept}", flush=True)
 
     def busiest(self, topic):
         """The broker that leads partition 0, and the partitions it leads."""

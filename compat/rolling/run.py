@@ -56,6 +56,8 @@ def rolling(there, back):
         finally:
             load.abandon()
         print(f"  {figure_line(figures)}", flush=True)
+        if wrong:
+            cluster.keep("rolled", folder)
         assert not wrong, wrong.text()
         dump_logs(cluster)
 
