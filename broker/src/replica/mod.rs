@@ -2,7 +2,7 @@
 //! (`kafka.server.ReplicaManager`, `kafka.cluster.Partition`).
 //!
 //! `state.rs` decides (epochs, ISR, high watermark), `partition.rs` is one partition with its log
-//! and its waiting requests, `manager.rs` all of them and what the controller orders,
+//! and its waiting requests, `manager.rs` all of them, `orders.rs` what the controller orders,
 //! `append.rs`, `fetch.rs`, `offsets.rs` what clients ask, `session.rs` and `fetch_context.rs`
 //! incremental fetch sessions, `selector.rs` from which replica a consumer reads.
 //!
@@ -25,10 +25,12 @@ pub mod fetcher;
 mod isr;
 pub mod manager;
 pub mod offsets;
+mod orders;
 pub mod partition;
 pub mod selector;
 pub mod session;
 pub mod state;
+mod throttles;
 pub mod truncation;
 
 pub use append::{AppendFailure, Appended, ToAppend};
