@@ -11,7 +11,7 @@
 //! 6. After one I/O error the log dir is offline, and every call here answers so.
 //!
 //! Files: `segment.rs` with its three indexes; `append.rs`, `read.rs`, `truncate.rs`,
-//! `retention.rs` what a log does; `recovery.rs` how one is opened; `dir.rs`, `manager.rs` all of
+//! `retention.rs` what a log does; `recovery.rs` how one is opened; `dir.rs`, `loading.rs`, `manager.rs` all of
 //! them.
 
 use std::fs::File;
@@ -42,6 +42,7 @@ pub mod dir;
 pub mod fs;
 mod index_file;
 pub(crate) mod leader_epochs;
+mod loading;
 pub mod manager;
 mod offset_index;
 mod producer_state;
