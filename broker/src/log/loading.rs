@@ -1,6 +1,7 @@
 //! Loading every log at start: what each log dir holds, then all logs of it in parallel.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use super::checkpoint::{
 };
 use super::dir::{Folder, LogDir, parse_folder};
 use super::fs::FsResult;
+use super::future::{decide, discard};
 use super::manager::{ManagerConfig, TARGET};
 use super::recovery::{self, Opening};
 use super::{Error, Log};
@@ -80,7 +82,9 @@ impl DirContents {
         let mut partitions = Vec::new();
         for name in dir.fs.list(dir.path(), true).map_err(io)? {
             match parse_folder(&name) {
-                Some(Folder::Partition(partition)) => partitions.push((name, partition)),
+                Some(Folder::Partition(partition) | Folder::Future(partition)) => {
+                    partitions.push((name, partition));
+                }
                 Some(Folder::Deleted) => {
                     let (home, path) = (Arc::clone(dir), dir.path().join(&name));
                     let due = now + config.default_log_config.file_delete_delay_ms;
@@ -90,11 +94,6 @@ impl DirContents {
                         }
                     });
                 }
-                Some(Folder::Future(partition)) => tracing::warn!(
-                    target: TARGET,
-                    "{}: an unfinished move of {partition} between log dirs; the folder is kept but not loaded",
-                    dir.path().join(&name).display()
-                ),
                 Some(Folder::Stray) => tracing::warn!(
                     target: TARGET,
                     "Loaded stray log: {}",
@@ -124,12 +123,20 @@ impl DirContents {
     }
 }
 
+/// What has been loaded.
+#[derive(Clone, Copy)]
+pub(super) struct Loaded<'a> {
+    pub(super) logs: &'a DashMap<TopicPartition, Arc<Log>>,
+    /// Copies of logs in the dirs they move to.
+    pub(super) futures: &'a DashMap<TopicPartition, Arc<Log>>,
+}
+
 pub(super) fn load_all(
     config: &ManagerConfig,
     clock: &Arc<dyn Clock>,
     topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
     contents: &[DirContents],
-    logs: &DashMap<TopicPartition, Arc<Log>>,
+    loaded: Loaded<'_>,
 ) -> Result<(), Error> {
     let first_error: Mutex<Option<Error>> = Mutex::new(None);
     std::thread::scope(|scope| {
@@ -180,7 +187,7 @@ pub(super) fn load_all(
                             clean: dir.clean,
                             producer_id_expiration_ms: config.producer_id_expiration_ms,
                         };
-                        if let Err(error) = load_one(opening, logs) {
+                        if let Err(error) = loaded.load(opening) {
                             first_error.lock().get_or_insert(error);
                         }
                         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
@@ -200,41 +207,74 @@ pub(super) fn load_all(
     });
     match first_error.into_inner() {
         Some(error) => Err(error),
-        None => Ok(()),
-    }
-}
-
-/// Loads one log. An I/O error takes its dir offline and is no error here.
-fn load_one(opening: Opening, logs: &DashMap<TopicPartition, Arc<Log>>) -> Result<(), Error> {
-    let started = Instant::now();
-    let home = Arc::clone(&opening.home);
-    match recovery::open(opening) {
-        Ok(log) => {
-            tracing::debug!(
-                target: TARGET,
-                "Completed load of {log} with {} segments and log-end-offset {} in {}ms",
-                log.number_of_segments(),
-                log.log_end_offset(),
-                started.elapsed().as_millis()
-            );
-            match logs.entry(log.topic_partition().clone()) {
-                Entry::Vacant(vacant) => {
-                    vacant.insert(log);
-                    Ok(())
-                }
-                Entry::Occupied(other) => Err(Error::Layout {
-                    message: format!(
-                        "Duplicate log directories for {} are found in both {} and {}. Recover broker from this failure by manually deleting one of the two directories for this partition. It is recommended to delete the partition in the log directory that is known to have failed recently.",
-                        log.topic_partition(),
-                        log.path().display(),
-                        other.get().path().display()
-                    ),
-                }),
-            }
-        }
-        Err(error) => {
-            home.fail(error);
+        None => {
+            loaded.settle(contents);
             Ok(())
         }
     }
+}
+
+impl Loaded<'_> {
+    /// Loads one log. An I/O error takes its dir offline and is no error here.
+    fn load(&self, opening: Opening) -> Result<(), Error> {
+        let started = Instant::now();
+        let home = Arc::clone(&opening.home);
+        let log = match recovery::open(opening) {
+            Ok(log) => log,
+            Err(error) => {
+                home.fail(error);
+                return Ok(());
+            }
+        };
+        tracing::debug!(
+            target: TARGET,
+            "Completed load of {log} with {} segments and log-end-offset {} in {}ms",
+            log.number_of_segments(),
+            log.log_end_offset(),
+            started.elapsed().as_millis()
+        );
+        let logs = if log.is_future() {
+            self.futures
+        } else {
+            self.logs
+        };
+        match logs.entry(log.topic_partition().clone()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(log);
+            }
+            Entry::Occupied(mut known) => {
+                let (kept, dropped) = decide(log, Arc::clone(known.get()))?;
+                known.insert(kept);
+                discard_now(dropped);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends moves that are over.
+    fn settle(&self, contents: &[DirContents]) {
+        if contents.len() < 2 {
+            return;
+        }
+        let is_read = |path: &Path| contents.iter().any(|dir| dir.dir.path() == path);
+        for log in self.logs {
+            // The checkpoints of a dir have one entry for each partition.
+            let is_beside = |_: &_, future: &Arc<Log>| future.log_dir() == log.log_dir();
+            if let Some((_, future)) = self.futures.remove_if(log.key(), is_beside) {
+                discard_now(future);
+            }
+            // A dir that is offline now may come back with the old log.
+            if log.moved_from().is_some_and(|from| is_read(&from)) {
+                // An error takes the dir offline and is logged there.
+                let _ = log.forget_moved_from();
+            }
+        }
+    }
+}
+
+/// Deletes a log that nobody has used yet.
+fn discard_now(log: Arc<Log>) {
+    let due = log.clock.now();
+    // An error took its dir offline and was logged there.
+    let _ = discard(log, due);
 }

@@ -17,7 +17,8 @@ use super::checkpoint::{
 };
 use super::dir::LogDir;
 use super::fs::Fs;
-use super::loading::{DirContents, load_all};
+use super::future::discard;
+use super::loading::{DirContents, Loaded, load_all};
 use super::recovery::{self, Opening};
 use super::{Error, Log};
 use crate::clock::Clock;
@@ -61,6 +62,8 @@ pub struct DirFailure {
     pub dir: PathBuf,
     /// The partitions that were in it; their logs are gone from the manager.
     pub partitions: Vec<TopicPartition>,
+    /// The partitions that were moving into it.
+    pub future_partitions: Vec<TopicPartition>,
     /// No log dir is left: the broker cannot go on and must halt.
     pub none_left: bool,
 }
@@ -71,11 +74,16 @@ type FailureHandler = Box<dyn Fn(DirFailure) + Send + Sync>;
 pub struct LogManager {
     config: ManagerConfig,
     clock: Arc<dyn Clock>,
-    dirs: Vec<Arc<LogDir>>,
-    logs: DashMap<TopicPartition, Arc<Log>>,
-    /// Held while a log is created or deleted.
-    creation: Mutex<()>,
-    high_watermarks: HashMap<TopicPartition, Offset>,
+    pub(super) dirs: Vec<Arc<LogDir>>,
+    pub(super) logs: DashMap<TopicPartition, Arc<Log>>,
+    /// Copies of some of `logs` in the dirs they move to.
+    pub(super) futures: DashMap<TopicPartition, Arc<Log>>,
+    /// Where logs are to be created that are asked for elsewhere than they are.
+    pub(super) preferred: DashMap<TopicPartition, PathBuf>,
+    /// Held while a log is created, deleted or put in the place of another.
+    pub(super) creation: Mutex<()>,
+    /// By log dir.
+    high_watermarks: HashMap<PathBuf, HashMap<TopicPartition, Offset>>,
     failures: Sender<PathBuf>,
     failed: Mutex<Option<Receiver<PathBuf>>>,
     on_failure: Mutex<Option<FailureHandler>>,
@@ -122,9 +130,18 @@ impl LogManager {
                 Err(error) => return Err(error),
             }
         }
-        let logs = DashMap::new();
+        let (logs, futures) = (DashMap::new(), DashMap::new());
         let total: usize = contents.iter().map(|dir| dir.partitions.len()).sum();
-        load_all(&config, &clock, topic_config, &contents, &logs)?;
+        load_all(
+            &config,
+            &clock,
+            topic_config,
+            &contents,
+            Loaded {
+                logs: &logs,
+                futures: &futures,
+            },
+        )?;
         let unclean: Vec<String> = contents
             .iter()
             .filter(|dir| !dir.clean && !dir.partitions.is_empty())
@@ -143,13 +160,15 @@ impl LogManager {
         Self::some_online(&dirs)?;
         let high_watermarks = contents
             .into_iter()
-            .flat_map(|dir| dir.high_watermarks)
+            .map(|dir| (dir.dir.path().to_path_buf(), dir.high_watermarks))
             .collect();
         Ok(Arc::new(Self {
             config,
             clock,
             dirs,
             logs,
+            futures,
+            preferred: DashMap::new(),
             creation: Mutex::new(()),
             high_watermarks,
             failures,
@@ -185,6 +204,8 @@ impl LogManager {
         let mut seen = HashSet::new();
         for path in &config.log_dirs {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            // Without a slash at the end, as Kafka names it to clients.
+            let path: PathBuf = path.components().collect();
             let dir = LogDir::new(path.clone(), fs.clone());
             dir.report_to(failures.clone());
             match dir.prepare() {
@@ -297,7 +318,7 @@ impl LogManager {
                 return;
             }
             match failure {
-                Ok(dir) => manager.handle_failure(dir),
+                Ok(dir) => manager.handle_failure(&dir),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -311,21 +332,16 @@ impl LogManager {
         }
     }
 
-    fn handle_failure(&self, dir: PathBuf) {
-        let partitions = self.fail_dir(&dir);
-        let none_left = self.dirs.iter().all(|dir| dir.is_offline());
-        if none_left {
+    fn handle_failure(&self, dir: &Path) {
+        let failure = self.fail_dir(dir);
+        if failure.none_left {
             tracing::error!(
                 target: TARGET,
                 "Shutdown broker because all log dirs have failed"
             );
         }
         if let Some(handler) = &*self.on_failure.lock() {
-            handler(DirFailure {
-                dir,
-                partitions,
-                none_left,
-            });
+            handler(failure);
         }
     }
 
@@ -351,20 +367,22 @@ impl LogManager {
         }
     }
 
+    /// The current log of a partition.
     pub fn log(&self, partition: &TopicPartition) -> Option<Arc<Log>> {
         self.logs.get(partition).map(|log| Arc::clone(&log))
     }
 
+    /// All logs, also those that are copies on their way to another dir.
     pub fn logs(&self) -> Vec<Arc<Log>> {
-        self.logs.iter().map(|log| Arc::clone(&log)).collect()
+        let current = self.logs.iter().map(|log| Arc::clone(&log));
+        let futures = self.futures.iter().map(|log| Arc::clone(&log));
+        current.chain(futures).collect()
     }
 
     fn logs_in(&self, dir: &LogDir) -> Vec<Arc<Log>> {
-        self.logs
-            .iter()
-            .filter(|log| log.log_dir() == dir.path())
-            .map(|log| Arc::clone(&log))
-            .collect()
+        let mut logs = self.logs();
+        logs.retain(|log| log.log_dir() == dir.path());
+        logs
     }
 
     /// Online dirs, the one with the fewest logs first.
@@ -386,7 +404,8 @@ impl LogManager {
         counted.into_iter().map(|(_, dir)| dir).collect()
     }
 
-    /// The log, created in the dir with the fewest logs when absent. `is_new` false with an
+    /// The log, created when absent: in the dir that was asked for ([`Self::prefer_dir`]), else in
+    /// the one with the fewest logs. `is_new` false with an
     /// offline dir present: [`Error::Offline`], because the log may be there.
     pub fn get_or_create(
         &self,
@@ -415,47 +434,69 @@ impl LogManager {
         if let Some(log) = self.log(partition) {
             return Ok(log);
         }
-        if !is_new && let Some(offline) = self.dirs.iter().find(|dir| dir.is_offline()) {
-            return Err(Error::Offline {
-                dir: offline.path().display().to_string(),
-            });
+        if !is_new {
+            self.check_all_online()?;
         }
+        let preferred = self.preferred.get(partition).map(|dir| dir.clone());
         let mut last_error = Error::Offline {
             dir: "all log dirs".to_owned(),
         };
         for home in self.dirs_by_load() {
-            let dir = home.path().join(partition.to_string());
-            let opened = home.fs.create_dir_all(&dir).and_then(|()| {
-                recovery::open(Opening {
-                    home: Arc::clone(home),
-                    dir: dir.clone(),
-                    partition: partition.clone(),
-                    config: config.clone(),
-                    clock: Arc::clone(&self.clock),
-                    log_start: 0,
-                    recovery_point: 0,
-                    clean: true,
-                    producer_id_expiration_ms: self.config.producer_id_expiration_ms,
-                })
-            });
-            match opened {
+            if preferred.as_ref().is_some_and(|dir| dir != home.path()) {
+                continue;
+            }
+            match self.create_in(home, &partition.to_string(), partition, config.clone()) {
                 Ok(log) => {
                     self.logs.insert(partition.clone(), Arc::clone(&log));
-                    tracing::info!(
-                        target: TARGET,
-                        "Created log for partition {partition} in {} with properties {{}}",
-                        dir.display()
-                    );
+                    self.preferred.remove(partition);
                     return Ok(log);
                 }
-                Err(error) => last_error = home.fail(error),
+                Err(error) => last_error = error,
             }
         }
         Err(last_error)
     }
 
-    /// Renames the log's folder to `-delete` and removes it after `file.delete.delay.ms`.
+    pub(super) fn check_all_online(&self) -> Result<(), Error> {
+        self.dirs.iter().try_for_each(|dir| dir.check_online())
+    }
+
+    /// Creates an empty log in the folder `name` of `home`.
+    pub(super) fn create_in(
+        &self,
+        home: &Arc<LogDir>,
+        name: &str,
+        partition: &TopicPartition,
+        config: LogConfig,
+    ) -> Result<Arc<Log>, Error> {
+        home.check_online()?;
+        let dir = home.path().join(name);
+        let opened = home.fs.create_dir_all(&dir).and_then(|()| {
+            recovery::open(Opening {
+                home: Arc::clone(home),
+                dir: dir.clone(),
+                partition: partition.clone(),
+                config,
+                clock: Arc::clone(&self.clock),
+                log_start: 0,
+                recovery_point: 0,
+                clean: true,
+                producer_id_expiration_ms: self.config.producer_id_expiration_ms,
+            })
+        });
+        let log = opened.map_err(|error| home.fail(error))?;
+        tracing::info!(
+            target: TARGET,
+            "Created log for partition {partition} in {} with properties {{}}",
+            dir.display()
+        );
+        Ok(log)
+    }
+
+    /// Renames the log's folder to `-delete` and removes it after `file.delete.delay.ms`; that of a
+    /// copy on its way to another dir likewise.
     pub fn delete(&self, partition: &TopicPartition) -> Result<(), Error> {
+        self.delete_future(partition)?;
         let _creation = self.creation.lock();
         let Some((_, log)) = self.logs.remove(partition) else {
             return match self.dirs.iter().find(|dir| dir.is_offline()) {
@@ -465,30 +506,20 @@ impl LogManager {
                 None => Ok(()),
             };
         };
-        let path = log.rename_for_deletion()?;
-        tracing::info!(
-            target: TARGET,
-            "Log for partition {partition} is renamed to {} and is scheduled for deletion",
-            path.display()
-        );
-        let due = self.clock.now() + self.config.default_log_config.file_delete_delay_ms;
-        let home = Arc::clone(&log.home);
-        home.submit(due, move || {
-            if log.delete_files().is_ok() {
-                tracing::info!(
-                    target: TARGET,
-                    "Deleted log for partition {} in {}.",
-                    log.topic_partition(),
-                    log.path().display()
-                );
-            }
-        });
-        Ok(())
+        discard(log, self.due_for_deletion())
     }
 
-    /// `replication-offset-checkpoint` of all dirs, read at start.
-    pub fn checkpointed_high_watermarks(&self) -> HashMap<TopicPartition, Offset> {
-        self.high_watermarks.clone()
+    pub(super) fn due_for_deletion(&self) -> Millis {
+        self.clock.now() + self.config.default_log_config.file_delete_delay_ms
+    }
+
+    /// What `replication-offset-checkpoint` of the log's dir said at start; 0 when nothing.
+    pub fn checkpointed_high_watermark(&self, log: &Log) -> Offset {
+        self.high_watermarks
+            .get(log.log_dir())
+            .and_then(|offsets| offsets.get(log.topic_partition()))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Writes `file` in every online dir with what `entry` says of its logs.
@@ -497,6 +528,16 @@ impl LogManager {
             // An error took the dir offline and was logged there.
             let _ = Self::checkpoint_dir(dir, file, &self.logs_in(dir), &entry);
         }
+    }
+
+    /// [`Self::checkpoint`] of one dir.
+    pub(super) fn checkpoint_in(
+        &self,
+        dir: &LogDir,
+        file: &str,
+        entry: impl Fn(&Log) -> Option<Offset>,
+    ) -> Result<(), Error> {
+        Self::checkpoint_dir(dir, file, &self.logs_in(dir), entry)
     }
 
     fn checkpoint_dir(
@@ -547,27 +588,44 @@ impl LogManager {
             .collect()
     }
 
-    /// Takes `dir` offline after an I/O error; returns the partitions whose logs were in it.
-    pub fn fail_dir(&self, dir: &Path) -> Vec<TopicPartition> {
-        let Some(home) = self.dirs.iter().find(|known| known.path() == dir) else {
-            return Vec::new();
-        };
+    /// Takes `dir` offline after an I/O error; its logs are gone from the manager.
+    pub fn fail_dir(&self, dir: &Path) -> DirFailure {
         let _creation = self.creation.lock();
-        home.take_offline();
-        let mut partitions = Vec::new();
-        for log in self.logs_in(home) {
-            self.logs.remove(log.topic_partition());
-            partitions.push(log.topic_partition().clone());
+        let mut failure = DirFailure {
+            dir: dir.to_path_buf(),
+            partitions: Vec::new(),
+            future_partitions: Vec::new(),
+            none_left: false,
+        };
+        if let Some(home) = self.dirs.iter().find(|known| known.path() == dir) {
+            home.take_offline();
+            for (logs, gone) in [
+                (&self.logs, &mut failure.partitions),
+                (&self.futures, &mut failure.future_partitions),
+            ] {
+                logs.retain(|partition, log| {
+                    let stays = log.log_dir() != dir;
+                    if !stays {
+                        gone.push(partition.clone());
+                    }
+                    stays
+                });
+            }
+            home.unlock();
+            let names = |partitions: &[TopicPartition]| {
+                let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+                names.join(",")
+            };
+            tracing::warn!(
+                target: TARGET,
+                "Logs for partitions {} are offline and logs for future partitions {} are offline due to failure on log directory {}",
+                names(&failure.partitions),
+                names(&failure.future_partitions),
+                dir.display()
+            );
         }
-        home.unlock();
-        let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
-        tracing::warn!(
-            target: TARGET,
-            "Stopping serving logs in dir {}. Logs for partitions {} are offline",
-            dir.display(),
-            names.join(",")
-        );
-        partitions
+        failure.none_left = self.dirs.iter().all(|dir| dir.is_offline());
+        failure
     }
 
     /// Flush, producer snapshots, checkpoints, then the clean-shutdown marker; in parallel. A
@@ -639,7 +697,7 @@ impl LogManager {
 }
 
 /// The log start offset, when the name of the first segment does not tell it.
-fn log_start_to_keep(log: &Log) -> Option<Offset> {
+pub(super) fn log_start_to_keep(log: &Log) -> Option<Offset> {
     let first = log.segments.load().first().map_or(0, |s| s.base_offset());
     let start = log.log_start_offset();
     (start > first).then_some(start)

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+use super::alter_log_dirs::Copiers;
 use super::fetcher::core::Start;
 use super::fetcher::{Fetchers, ToFollow};
 use super::isr::AlterPartitions;
@@ -88,6 +89,7 @@ pub struct ReplicaManager {
     pub(super) next_shard: AtomicUsize,
     pub(super) isr: AlterPartitions,
     pub(super) fetchers: Fetchers,
+    pub(super) copiers: Copiers,
     pub(super) throttles: Throttles,
     pub(super) has_decisions: AtomicBool,
 }
@@ -95,10 +97,8 @@ pub struct ReplicaManager {
 impl ReplicaManager {
     /// Takes the high watermarks of all loaded logs from their checkpoints.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let checkpoints = parts.logs.checkpointed_high_watermarks();
         for log in parts.logs.logs() {
-            let checkpointed = checkpoints.get(log.topic_partition()).copied();
-            log.reset_high_watermark(checkpointed.unwrap_or(0));
+            log.reset_high_watermark(parts.logs.checkpointed_high_watermark(&log));
         }
         let slots = parts
             .config
@@ -117,6 +117,7 @@ impl ReplicaManager {
             next_shard: AtomicUsize::new(0),
             isr: AlterPartitions::default(),
             fetchers: Fetchers::default(),
+            copiers: Copiers::default(),
             throttles,
             has_decisions: AtomicBool::new(false),
         })
@@ -310,6 +311,12 @@ impl ReplicaManager {
         failure: &DirFailure,
         runtime: &tokio::runtime::Handle,
     ) {
+        for partition in &failure.future_partitions {
+            self.copiers.remove(partition);
+            if let Ok(partition) = self.online_partition(partition) {
+                partition.drop_future();
+            }
+        }
         for partition in &failure.partitions {
             self.mark_offline(partition);
         }
@@ -338,6 +345,7 @@ impl ReplicaManager {
 
     pub(super) fn mark_offline(&self, topic_partition: &TopicPartition) {
         self.fetchers.remove([topic_partition]);
+        self.copiers.remove(topic_partition);
         let before = self
             .partitions
             .insert(topic_partition.clone(), Hosted::Offline);
@@ -388,9 +396,10 @@ impl ReplicaManager {
         tokio::spawn(Arc::clone(self).follow_config(cancel));
     }
 
-    /// Follows nobody any more.
+    /// Follows nobody any more, and moves nothing. Waits for the end of what is being copied.
     pub fn stop_fetchers(&self) {
         self.fetchers.stop();
+        self.copiers.stop();
     }
 
     async fn checkpoint_rounds(self: Arc<Self>, every: Duration, cancel: CancellationToken) {
@@ -419,6 +428,7 @@ impl ReplicaManager {
                 changed = changes.changed() => if changed.is_err() { return },
             }
             self.throttles.take_rates(&self.parts.config);
+            self.copiers.wake();
             self.apply_default_log_config();
             let wanted = self.parts.config.load().num_replica_fetchers();
             if wanted != fetchers {

@@ -111,6 +111,10 @@ impl ReplicaManager {
         let mut errors: BTreeMap<Uuid, Vec<LeaderAndIsrPartitionError>> = BTreeMap::new();
         let mut changes = Vec::new();
         let mut to_follow = Vec::new();
+        let to_resume: Vec<TopicPartition> = ordered
+            .iter()
+            .map(|order| order.partition.clone())
+            .collect();
         for order in ordered {
             let topic_id = order.topic_id.unwrap_or_default();
             let partition = order.partition.clone();
@@ -152,7 +156,11 @@ impl ReplicaManager {
         }
         self.has_decisions.store(true, Ordering::Release);
         self.fetchers.add(self, to_follow);
+        for partition in &to_resume {
+            self.resume_move(partition);
+        }
         self.fetchers.stop_idle();
+        self.copiers.stop_idle();
         for change in &changes {
             self.announce(change);
         }
@@ -354,6 +362,7 @@ impl ReplicaManager {
             );
         }
         self.fetchers.stop_idle();
+        self.copiers.stop_idle();
         StopReplicaResponse::default().with_partition_errors(errors)
     }
 
@@ -376,6 +385,7 @@ impl ReplicaManager {
                 return Err(ErrorCode::FencedLeaderEpoch);
             }
             self.fetchers.remove([topic_partition]);
+            self.copiers.remove(topic_partition);
             if is_deleted {
                 self.partitions.remove(topic_partition);
                 partition.retire();

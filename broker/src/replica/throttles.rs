@@ -6,6 +6,7 @@ use crate::quota::{ReplicationQuota, Throttled, UNLIMITED};
 use crate::types::{BrokerId, TopicName};
 
 const LEADER_RATE: &str = "leader.replication.throttled.rate";
+const ALTER_LOG_DIRS_RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
 const FOLLOWER_RATE: &str = "follower.replication.throttled.rate";
 const LEADER_THROTTLED: &str = "leader.replication.throttled.replicas";
 const FOLLOWER_THROTTLED: &str = "follower.replication.throttled.replicas";
@@ -16,20 +17,26 @@ pub struct Throttles {
     pub leader: ReplicationQuota,
     /// What this broker's followers ask for.
     pub follower: ReplicationQuota,
+    /// What is copied between log dirs, of all partitions (KIP-113).
+    pub alter_log_dirs: ReplicationQuota,
 }
 
 impl Throttles {
     pub(super) fn new(config: &LiveConfig) -> Self {
+        let loaded = config.load();
         let quota = || {
-            let config = config.load();
             ReplicationQuota::new(RateWindow::new(
-                config.replication_quota_window_num(),
-                config.replication_quota_window_size_seconds(),
+                loaded.replication_quota_window_num(),
+                loaded.replication_quota_window_size_seconds(),
             ))
         };
         let throttles = Self {
             leader: quota(),
             follower: quota(),
+            alter_log_dirs: ReplicationQuota::new(RateWindow::new(
+                loaded.alter_log_dirs_replication_quota_window_num(),
+                loaded.alter_log_dirs_replication_quota_window_size_seconds(),
+            )),
         };
         throttles.take_rates(config);
         throttles
@@ -48,6 +55,7 @@ impl Throttles {
         };
         self.leader.set_bound(rate(LEADER_RATE));
         self.follower.set_bound(rate(FOLLOWER_RATE));
+        self.alter_log_dirs.set_bound(rate(ALTER_LOG_DIRS_RATE));
     }
 
     /// Takes what a topic's overrides say of throttled replicas; nothing for a topic that is gone.
