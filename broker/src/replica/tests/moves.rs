@@ -28,6 +28,7 @@ impl Moving {
 
     async fn undecided() -> Self {
         let fixture = Fixture::new().await;
+        fixture.logs.shutdown();
         let second = TempDir::new().unwrap();
         let logs = open_both(&fixture.dir, &second);
         let replicas = manager(&fixture.store, &fixture.cluster, &logs);
@@ -168,33 +169,33 @@ async fn a_leaders_replica_moves_while_it_is_written_and_read() {
     moving.brake();
     moving.alter(moving.second()).unwrap();
     assert_eq!(moving.folders(moving.second()), ["future"]);
+    let throttles = moving.fixture.replicas.throttles();
+    throttles.alter_log_dirs.set_bound(crate::quota::UNLIMITED);
+    moving.fixture.replicas.copiers().wake();
     let mut end = 300;
-    let poll = long_poll(1);
-    let waiting = moving.fixture.fetch_one(&poll, 301);
-    let writing = async {
+    while moving.log_dir() != moving.second() {
         moving.produced(1).await;
-        let throttles = moving.fixture.replicas.throttles();
-        throttles.alter_log_dirs.set_bound(crate::quota::UNLIMITED);
-        moving.fixture.replicas.copiers().wake();
         end += 1;
-        while moving.log_dir() != moving.second() {
-            moving.produced(1).await;
-            end += 1;
-            tokio::task::yield_now().await;
-        }
-        moving.produced(1).await;
-        end + 1
-    };
-    let (fetched, end) = tokio::join!(waiting, writing);
-    assert_eq!(base_offsets(&fetched)[0], 301);
+        tokio::task::yield_now().await;
+    }
+    moving.produced(1).await;
+    end += 1;
     moving.is_moved(moving.second()).await;
     moving.is_whole(end).await;
     assert_eq!(moving.partition().log().unwrap().high_watermark(), end);
     assert_eq!(moving.folders(moving.first()), ["delete"]);
     assert_eq!(moving.folders(moving.second()), ["t-0"]);
-    // And back again.
-    moving.alter(moving.first()).unwrap();
-    moving.is_moved(moving.first()).await;
+    // And back again, while a consumer waits for the next record.
+    let poll = long_poll(1);
+    let waiting = moving.fixture.fetch_one(&poll, end);
+    let writing = async {
+        moving.alter(moving.first()).unwrap();
+        moving.is_moved(moving.first()).await;
+        moving.produced(1).await;
+    };
+    let (fetched, ()) = tokio::join!(waiting, writing);
+    assert_eq!(base_offsets(&fetched), [end]);
+    end += 1;
     moving.is_whole(end).await;
     let moving = moving.restart(true);
     moving.lead(1).await;
@@ -212,7 +213,7 @@ async fn requests_are_refused_as_kafka_does() {
     };
     let path = second.display().to_string();
     // 255 bytes hold the name, the index, 32 digits of an id, and `-future`.
-    let (long, longest) = ("x".repeat(213), "x".repeat(212));
+    let (long, longest) = ("x".repeat(214), "x".repeat(213));
     for (topic, dir, expect) in [
         (long.as_str(), "/nowhere", ErrorCode::InvalidTopicException),
         (longest.as_str(), "/nowhere", ErrorCode::LogDirNotFound),
@@ -346,6 +347,7 @@ async fn records_deleted_meanwhile_are_gone_from_the_copy_too() {
     moving.is_moved(moving.second()).await;
     let log = moving.partition().log().unwrap();
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (7, 10));
+    drop(log);
     let moving = moving.restart(false);
     moving.lead(1).await;
     assert_eq!(moving.partition().log().unwrap().log_start_offset(), 7);
