@@ -10,6 +10,7 @@ replicas' logs are the same bytes; I15 a group's partition has one owner; I16 co
 never go back.
 """
 
+import array
 import bisect
 import collections
 import itertools
@@ -56,6 +57,18 @@ class Process:
             self.process = subprocess.Popen([str(PYTHON), str(LOAD), *map(str, arguments), str(self.path)],
                                             stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, start_new_session=True)
         _running.add(self.process)
+        self._followed = 0
+
+    def news(self):
+        """The words of every complete line since this was last asked."""
+        if not self.path.exists():
+            return []
+        with open(self.path, "rb") as file:
+            file.seek(self._followed)
+            text = file.read()
+        whole = text[:text.rfind(b"\n") + 1]
+        self._followed += len(whole)
+        return [line.split() for line in whole.decode().splitlines()]
 
     def lines(self):
         """The words of every complete line so far."""
@@ -100,10 +113,31 @@ class Load:
         self.members = {}
         for n in range(members):
             self.add_member(f"member{n}")
+        # By producer the times of its acknowledgements, and their partitions.
+        self.acks = {name: (array.array("d"), array.array("i")) for name in names}
+        # By partition the largest offset acknowledged, and read by the group.
+        self.acked_to, self.read_to = {}, {}
         self.watcher = Process(folder, "watch", "watch", bootstrap, topic, partitions)
 
     def add_member(self, name):
         self.members[name] = Process(self.folder, name, "group", self.bootstrap, self.topic, f"group-{self.topic}")
+
+    def follow(self):
+        """Takes in what the processes have written since; a history is too long to read at every look."""
+        for name, process in self.producers.items():
+            times, of = self.acks[name]
+            for words in process.news():
+                if words[0] == "A":
+                    p = int(words[2])
+                    times.append(float(words[4]))
+                    of.append(p)
+                    if words[3] != "None":
+                        self.acked_to[p] = max(self.acked_to.get(p, 0), int(words[3]))
+        for member in self.members.values():
+            for words in member.news():
+                if words[0] == "R":
+                    p = int(words[1])
+                    self.read_to[p] = max(self.read_to.get(p, -1), int(words[2]))
 
     def acked(self):
         """How many records are acknowledged by now."""
@@ -123,29 +157,21 @@ class Load:
 
     def first_acks(self, since):
         """{partition: time of the first acknowledgement after `since`}"""
+        self.follow()
         found = {}
-        for process in self.producers.values():
-            for words in process.lines():
-                if words[0] == "A" and float(words[4]) > since:
-                    p = int(words[2])
-                    found[p] = min(found.get(p, float("inf")), float(words[4]))
+        for times, of in self.acks.values():
+            for at in range(bisect.bisect_right(times, since), len(times)):
+                found[of[at]] = min(found.get(of[at], float("inf")), times[at])
         return found
 
     def wait_group_reads(self, seconds=60):
         """Waits until the group has read something of every partition that was acknowledged before."""
-        ends = {}
-        for process in self.producers.values():
-            for words in process.lines():
-                if words[0] == "A" and words[3] != "None":
-                    ends[int(words[2])] = max(ends.get(int(words[2]), 0), int(words[3]))
+        self.follow()
+        ends = dict(self.acked_to)
 
         def read():
-            at = {}
-            for member in self.members.values():
-                for words in member.lines():
-                    if words[0] == "R":
-                        at[int(words[1])] = max(at.get(int(words[1]), -1), int(words[2]))
-            return all(at.get(p, -1) >= end for p, end in ends.items())
+            self.follow()
+            return all(self.read_to.get(p, -1) >= end for p, end in ends.items())
         wait_for("the group to have read what was acknowledged", read, seconds)
 
     def stop_producers(self):

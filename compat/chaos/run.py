@@ -198,6 +198,8 @@ def rounds(options, generator):
         if options.soak and not first[3] and generator.random() < 0.3:
             second = generator.choice([f for f in FAULTS if not f[3] and f[0] not in (first[0], "F7", "F15", "F16", "F17", "F18")])
             pair.append(second)
+            # Some faults ask ZooKeeper whom to hit.
+            pair.sort(key=lambda fault: fault[0] == "F4")
         yield pair
 
 

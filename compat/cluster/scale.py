@@ -5,13 +5,15 @@ long the death of the controller is felt.
 `scale.py [--partitions N] [--replicas N] [--idle SECONDS] [--kinds kafka,ottla]` prints a Markdown
 table. Fail-over is timed from kill -9 of the controller, and from the moment at which ZooKeeper ends
 its session, until a broker that is left answers Metadata without a partition led by the dead one.
-By hand only: it wants an idle machine, minutes, and a few GB of memory.
+By hand only: it wants an idle machine, minutes, and a few GB of memory; for more than about 20,000
+partitions a broker also the right to raise the limit of open files, and `vm.max_map_count`.
 """
 
 import argparse
 import contextlib
 import os
 import pathlib
+import resource
 import sys
 import time
 
@@ -22,6 +24,8 @@ from wire import Connection  # noqa: E402
 KINDS = {"kafka": Kafka, "ottla": Ottla}
 TICKS = os.sysconf("SC_CLK_TCK")
 TOPIC_PARTITIONS = 1000
+# Two files a partition, and Kafka maps two more.
+FILES = 4
 
 
 def cpu_seconds(pid):
@@ -42,6 +46,19 @@ def pids(cluster):
 
 def leaders(connection):
     return [leader for leader, _ in connection.metadata().values()]
+
+
+def raise_limits(needed):
+    """For the brokers, as whoever runs so many partitions has done."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(needed, hard), max(needed, hard)))
+    except ValueError:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        print(f"{hard} files may be open, {needed} may be needed (ulimit -Hn)")
+    maps = int(pathlib.Path("/proc/sys/vm/max_map_count").read_text())
+    if maps < needed:
+        print(f"vm.max_map_count is {maps}: Kafka may need up to {needed} (sysctl -w vm.max_map_count={needed})")
 
 
 def measure(kind, options):
@@ -104,6 +121,7 @@ def main():
     parser.add_argument("--idle", type=float, default=60)
     parser.add_argument("--kinds", default="kafka,ottla")
     options = parser.parse_args()
+    raise_limits(FILES * options.partitions * options.replicas // 3 + 10000)
     rows = {kind: measure(kind, options) for kind in options.kinds.split(",")}
     print(f"\n{options.partitions} partitions, {options.replicas} replicas, three brokers\n")
     print("| | " + " | ".join(rows) + " |\n|---|" + "---|" * len(rows))

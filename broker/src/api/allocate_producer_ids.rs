@@ -13,7 +13,7 @@ use crate::error::ErrorCode;
 use super::context::Context;
 
 pub async fn handle(
-    cx: &Context,
+    cx: &Context<'_>,
     request: AllocateProducerIdsRequest,
 ) -> AllocateProducerIdsResponse {
     let asked = cx

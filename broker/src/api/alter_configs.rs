@@ -19,7 +19,7 @@ use crate::controller::topic_name;
 use crate::error::ErrorCode;
 use crate::zk::configs::change_config;
 
-pub async fn handle(cx: &Context, request: AlterConfigsRequest) -> AlterConfigsResponse {
+pub async fn handle(cx: &Context<'_>, request: AlterConfigsRequest) -> AlterConfigsResponse {
     alter_all(Desk::of(cx), &request).await
 }
 

@@ -18,7 +18,7 @@ use crate::types::TopicName;
 
 use super::context::Context;
 
-pub async fn handle(cx: &Context, request: AlterPartitionRequest) -> AlterPartitionResponse {
+pub async fn handle(cx: &Context<'_>, request: AlterPartitionRequest) -> AlterPartitionResponse {
     let topics = request
         .topics
         .iter()

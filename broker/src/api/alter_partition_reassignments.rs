@@ -20,7 +20,7 @@ use crate::types::TopicPartition;
 use super::context::Context;
 
 pub async fn handle(
-    cx: &Context,
+    cx: &Context<'_>,
     request: AlterPartitionReassignmentsRequest,
 ) -> AlterPartitionReassignmentsResponse {
     // The last word on a partition that is named twice counts.

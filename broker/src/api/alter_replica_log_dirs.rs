@@ -20,7 +20,7 @@ use crate::error::ErrorCode;
 use crate::types::TopicPartition;
 
 pub async fn handle(
-    cx: &Context,
+    cx: &Context<'_>,
     request: AlterReplicaLogDirsRequest,
 ) -> AlterReplicaLogDirsResponse {
     let moves = moves(&request);

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::{APIS, Api};
 use crate::error::ErrorCode;
 
-pub async fn handle(cx: &Context, request: ApiVersionsRequest) -> ApiVersionsResponse {
+pub async fn handle(cx: &Context<'_>, request: ApiVersionsRequest) -> ApiVersionsResponse {
     if !is_valid(cx.version, &request) {
         return refuse(&request, ErrorCode::InvalidRequest);
     }

@@ -10,7 +10,7 @@ use super::context::Context;
 use crate::error::ErrorCode;
 
 pub async fn handle(
-    _: &Context,
+    _: &Context<'_>,
     request: ConsumerGroupDescribeRequest,
 ) -> ConsumerGroupDescribeResponse {
     refuse(&request, ErrorCode::UnsupportedVersion)

@@ -9,7 +9,7 @@ use super::context::Context;
 use crate::error::ErrorCode;
 
 pub async fn handle(
-    _: &Context,
+    _: &Context<'_>,
     request: ConsumerGroupHeartbeatRequest,
 ) -> ConsumerGroupHeartbeatResponse {
     refuse(&request, ErrorCode::UnsupportedVersion)

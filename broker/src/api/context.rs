@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kafka_protocol::protocol::StrBytes;
+
 use crate::clock::Clock;
 use crate::cluster::image::Cluster;
 use crate::cluster::update::ControllerEpochGate;
@@ -31,11 +33,12 @@ pub struct Rooms {
 }
 
 /// One request: who asks, in which version, and the rooms to ask.
-pub struct Context {
-    pub rooms: Arc<Rooms>,
-    pub peer: Peer,
+pub struct Context<'a> {
+    pub rooms: &'a Arc<Rooms>,
+    pub peer: &'a Peer,
     pub api_key: i16,
     pub version: i16,
     pub correlation_id: i32,
-    pub client_id: Option<String>,
+    /// A slice of the request's frame.
+    pub client_id: Option<StrBytes>,
 }

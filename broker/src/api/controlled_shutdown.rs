@@ -14,7 +14,7 @@ use crate::error::ErrorCode;
 use super::context::Context;
 
 pub async fn handle(
-    cx: &Context,
+    cx: &Context<'_>,
     request: ControlledShutdownRequest,
 ) -> ControlledShutdownResponse {
     let asked = cx

@@ -17,7 +17,10 @@ use crate::types::BrokerId;
 
 use super::context::Context;
 
-pub async fn handle(cx: &Context, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+pub async fn handle(
+    cx: &Context<'_>,
+    request: CreatePartitionsRequest,
+) -> CreatePartitionsResponse {
     if !cx.rooms.controller.is_active() {
         return all(&request, ErrorCode::NotController, None);
     }

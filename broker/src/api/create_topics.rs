@@ -28,7 +28,7 @@ const DYNAMIC_DEFAULT_BROKER_CONFIG: i8 = 3;
 const STATIC_BROKER_CONFIG: i8 = 4;
 const DEFAULT_CONFIG: i8 = 5;
 
-pub async fn handle(cx: &Context, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub async fn handle(cx: &Context<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse {
     if !cx.rooms.controller.is_active() {
         let topics = request.topics.iter().map(|topic| {
             CreatableTopicResult::default()

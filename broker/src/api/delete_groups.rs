@@ -10,7 +10,7 @@ use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse, GroupI
 use super::context::Context;
 use crate::error::ErrorCode;
 
-pub async fn handle(cx: &Context, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+pub async fn handle(cx: &Context<'_>, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut seen = HashSet::new();
     let mut results = Vec::with_capacity(request.groups_names.len());
     for group_id in &request.groups_names {

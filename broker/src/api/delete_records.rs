@@ -16,7 +16,7 @@ use super::context::Context;
 use crate::error::ErrorCode;
 use crate::types::{Offset, TopicName, TopicPartition};
 
-pub async fn handle(cx: &Context, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+pub async fn handle(cx: &Context<'_>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let image = cx.rooms.cluster.image();
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let mut wanted: IndexMap<TopicPartition, Offset> = IndexMap::new();

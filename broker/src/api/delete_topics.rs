@@ -18,7 +18,7 @@ use crate::types::Uuid;
 
 use super::context::Context;
 
-pub async fn handle(cx: &Context, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+pub async fn handle(cx: &Context<'_>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     if !cx.rooms.controller.is_active() {
         return all(&request, ErrorCode::NotController);
     }

@@ -19,7 +19,7 @@ const BROKERS: i8 = 1;
 /// `EndpointType.CONTROLLER`.
 const CONTROLLERS: i8 = 2;
 
-pub async fn handle(cx: &Context, request: DescribeClusterRequest) -> DescribeClusterResponse {
+pub async fn handle(cx: &Context<'_>, request: DescribeClusterRequest) -> DescribeClusterResponse {
     let cluster = &cx.rooms.cluster;
     answer(
         &cluster.image(),

@@ -40,7 +40,7 @@ struct Wanted {
     documentation: bool,
 }
 
-pub async fn handle(cx: &Context, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+pub async fn handle(cx: &Context<'_>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     // One resource of a type that does not exist spoils the whole request.
     if let Some(resource) = request
         .resources

@@ -12,7 +12,7 @@ use super::context::Context;
 use crate::error::ErrorCode;
 use crate::group::group::{Description, State};
 
-pub async fn handle(cx: &Context, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+pub async fn handle(cx: &Context<'_>, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let with_operations = cx.version >= 3 && request.include_authorized_operations;
     let groups = request
         .groups

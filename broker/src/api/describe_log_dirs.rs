@@ -18,7 +18,7 @@ use crate::log::Log;
 /// The replica is offline, or the controller has not spoken of it yet.
 const UNKNOWN_LAG: i64 = -1;
 
-pub async fn handle(cx: &Context, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+pub async fn handle(cx: &Context<'_>, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
     let logs = cx.rooms.logs.logs();
     let results = cx
         .rooms
@@ -71,7 +71,7 @@ fn wanted(request: &DescribeLogDirsRequest, log: &Log) -> bool {
     })
 }
 
-fn replica(cx: &Context, log: &Log) -> DescribeLogDirsPartition {
+fn replica(cx: &Context<'_>, log: &Log) -> DescribeLogDirsPartition {
     let current = cx.rooms.replicas.online_partition(log.topic_partition());
     let offset_lag = match current.ok().and_then(|partition| partition.log()) {
         // How far a copy on its way to another dir is behind the replica …

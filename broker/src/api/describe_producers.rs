@@ -13,7 +13,10 @@ use crate::controller::topic_name::invalid_reason;
 use crate::error::ErrorCode;
 use crate::types::TopicPartition;
 
-pub async fn handle(cx: &Context, request: DescribeProducersRequest) -> DescribeProducersResponse {
+pub async fn handle(
+    cx: &Context<'_>,
+    request: DescribeProducersRequest,
+) -> DescribeProducersResponse {
     let image = cx.rooms.cluster.image();
     let topics = request
         .topics
@@ -47,7 +50,7 @@ pub async fn handle(cx: &Context, request: DescribeProducersRequest) -> Describe
     DescribeProducersResponse::default().with_topics(topics)
 }
 
-fn producers(cx: &Context, topic: &str, index: i32) -> PartitionResponse {
+fn producers(cx: &Context<'_>, topic: &str, index: i32) -> PartitionResponse {
     let log = match cx
         .rooms
         .replicas

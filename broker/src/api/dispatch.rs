@@ -11,9 +11,9 @@ use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{
     AllocateProducerIdsRequest, AlterPartitionRequest, ApiVersionsRequest,
     ControlledShutdownRequest, FetchRequest, LeaderAndIsrRequest, ListOffsetsRequest,
-    OffsetForLeaderEpochRequest, ProduceResponse, StopReplicaRequest, UpdateMetadataRequest,
+    OffsetForLeaderEpochRequest, StopReplicaRequest, UpdateMetadataRequest,
 };
-use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
+use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes};
 use tokio::sync::Notify;
 
 use super::context::{Context, Rooms};
@@ -124,7 +124,11 @@ impl Handler for Dispatcher {
 
 impl Dispatcher {
     /// Reads the header. What is not in the table ends here.
-    fn open(&self, peer: &Peer, mut frame: Bytes) -> Result<(Context, Bytes), Outcome> {
+    fn open<'a>(
+        &'a self,
+        peer: &'a Peer,
+        mut frame: Bytes,
+    ) -> Result<(Context<'a>, Bytes), Outcome> {
         let close = |error: guard::Error| {
             Outcome::Close(format!("the request header cannot be read: {error}"))
         };
@@ -135,11 +139,11 @@ impl Dispatcher {
         let header = guard::request_header(&frame, header_version).map_err(close)?;
         let client_id = header
             .client_id
-            .and_then(|range| std::str::from_utf8(&frame[range]).ok().map(str::to_owned));
+            .and_then(|range| StrBytes::try_from(frame.slice(range)).ok());
         frame.advance(header.len);
         let cx = Context {
-            rooms: Arc::clone(&self.rooms),
-            peer: peer.clone(),
+            rooms: &self.rooms,
+            peer,
             api_key: key,
             version,
             correlation_id: header.correlation_id,
@@ -177,7 +181,7 @@ fn refuse_version(key: i16, version: i16, frame: &[u8]) -> Outcome {
 }
 
 /// Guard, then codec. The error is the reason to close the connection.
-pub(super) fn decode<R: Request>(cx: &Context, body: &Bytes) -> Result<R, String> {
+pub(super) fn decode<R: Request>(cx: &Context<'_>, body: &Bytes) -> Result<R, String> {
     let failed = |error: &dyn std::fmt::Display| {
         let name = Api::of(R::KEY).map_or("", |api| api.name);
         format!("{name} v{} cannot be read: {error}", cx.version)
@@ -202,18 +206,18 @@ pub(super) async fn caught<F: Future>(handler: F) -> Option<F::Output> {
 
 /// What a handler gives back: a response, or one with file regions in it.
 pub(super) trait Answer {
-    fn outcome(self, cx: &Context) -> Outcome;
+    fn outcome(self, cx: &Context<'_>) -> Outcome;
 }
 
 impl<M: Encodable + HeaderVersion> Answer for M {
-    fn outcome(self, cx: &Context) -> Outcome {
+    fn outcome(self, cx: &Context<'_>) -> Outcome {
         respond(cx, &self, Vec::new())
     }
 }
 
 /// Encodes a response in the version of its request.
 pub(super) fn respond<M: Encodable + HeaderVersion>(
-    cx: &Context,
+    cx: &Context<'_>,
     response: &M,
     regions: Vec<FileRegion>,
 ) -> Outcome {
@@ -248,12 +252,8 @@ fn encoded(
     )
 }
 
-/// The answer in place of a handler that panicked: UNKNOWN_SERVER_ERROR in the API's own shape.
-pub(super) fn refused<R: Request>(
-    cx: &Context,
-    body: &Bytes,
-    refuse: impl FnOnce(&R, ErrorCode) -> R::Response,
-) -> Outcome {
+/// Says whose request a panic ended.
+pub(super) fn log_failure(cx: &Context<'_>) {
     tracing::error!(
         target: KAFKA_APIS,
         "Unexpected error handling request {} v{} of {} (correlation id {})",
@@ -262,6 +262,15 @@ pub(super) fn refused<R: Request>(
         cx.peer.address,
         cx.correlation_id
     );
+}
+
+/// The answer in place of a handler that panicked: UNKNOWN_SERVER_ERROR in the API's own shape.
+pub(super) fn refused<R: Request>(
+    cx: &Context<'_>,
+    body: &Bytes,
+    refuse: impl FnOnce(&R, ErrorCode) -> R::Response,
+) -> Outcome {
+    log_failure(cx);
     match decode::<R>(cx, body) {
         Ok(request) => respond(
             cx,
@@ -269,30 +278,5 @@ pub(super) fn refused<R: Request>(
             Vec::new(),
         ),
         Err(reason) => Outcome::Close(reason),
-    }
-}
-
-/// A producer that wants no answer learns of an error by the end of its connection.
-pub(super) fn unanswered(cx: &Context, response: &ProduceResponse) -> Outcome {
-    let failed = response
-        .responses
-        .iter()
-        .flat_map(|topic| {
-            topic
-                .partition_responses
-                .iter()
-                .map(move |one| (topic, one))
-        })
-        .find(|(_, partition)| partition.error_code != 0);
-    match failed {
-        None => Outcome::Silent,
-        Some((topic, partition)) => Outcome::Close(format!(
-            "Produce request with correlation id {} from client {} with ack=0: {} for {}-{}",
-            cx.correlation_id,
-            cx.client_id.as_deref().unwrap_or(""),
-            ErrorCode::from_value(partition.error_code).name(),
-            topic.name.0,
-            partition.index
-        )),
     }
 }

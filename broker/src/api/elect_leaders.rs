@@ -24,7 +24,7 @@ const UNCLEAN: i8 = 1;
 
 type Results = BTreeMap<TopicPartition, Result<(), Refusal>>;
 
-pub async fn handle(cx: &Context, request: ElectLeadersRequest) -> ElectLeadersResponse {
+pub async fn handle(cx: &Context<'_>, request: ElectLeadersRequest) -> ElectLeadersResponse {
     if !matches!(request.election_type, PREFERRED | UNCLEAN) {
         // Only v1 and later can name another type.
         let code = ErrorCode::UnknownServerError;
@@ -105,7 +105,7 @@ pub fn refuse(request: &ElectLeadersRequest, code: ErrorCode) -> ElectLeadersRes
     response(results.collect())
 }
 
-fn everything(cx: &Context) -> Vec<TopicPartition> {
+fn everything(cx: &Context<'_>) -> Vec<TopicPartition> {
     let image = cx.rooms.cluster.image();
     let partitions = image.topics.values().flat_map(|topic| {
         let ids = topic.partitions.keys();
@@ -116,7 +116,7 @@ fn everything(cx: &Context) -> Vec<TopicPartition> {
 
 /// Until this broker's image has these leaders, or the time is over; those it lacks.
 async fn wait_for_leaders(
-    cx: &Context,
+    cx: &Context<'_>,
     expected: &BTreeMap<TopicPartition, BrokerId>,
     deadline: tokio::time::Instant,
 ) -> Vec<TopicPartition> {

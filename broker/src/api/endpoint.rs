@@ -16,7 +16,7 @@ pub(super) struct Node {
 
 /// Leader (−1: none), leader epoch, and the leader's node when it lives.
 pub(super) fn current_leader(
-    cx: &Context,
+    cx: &Context<'_>,
     partition: &TopicPartition,
 ) -> (BrokerId, LeaderEpoch, Option<Node>) {
     let (leader, leader_epoch) = cx.rooms.replicas.current_leader(partition);

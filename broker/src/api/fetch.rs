@@ -53,7 +53,7 @@ pub struct FetchAnswer {
 }
 
 impl Answer for FetchAnswer {
-    fn outcome(self, cx: &Context) -> Outcome {
+    fn outcome(self, cx: &Context<'_>) -> Outcome {
         dispatch::respond(cx, &self.response, self.regions)
     }
 }
@@ -69,7 +69,7 @@ struct Read {
     is_unread: bool,
 }
 
-pub async fn handle(cx: &Context, request: FetchRequest) -> FetchAnswer {
+pub async fn handle(cx: &Context<'_>, request: FetchRequest) -> FetchAnswer {
     let replica_id = if cx.version >= 15 {
         request.replica_state.replica_id.0
     } else {
@@ -119,7 +119,7 @@ pub async fn handle(cx: &Context, request: FetchRequest) -> FetchAnswer {
 
 /// What a follower gets of throttled partitions counts against the leader's quota, by its size on
 /// the wire.
-fn count_throttled(cx: &Context, response: &FetchResponse) {
+fn count_throttled(cx: &Context<'_>, response: &FetchResponse) {
     let quota = &cx.rooms.replicas.throttles().leader;
     if !quota.is_in_use() {
         return;
@@ -233,7 +233,7 @@ fn forgotten(version: i16, request: &FetchRequest) -> Vec<PartitionKey> {
         .collect()
 }
 
-fn params(cx: &Context, request: &FetchRequest, replica_id: BrokerId) -> FetchParams {
+fn params(cx: &Context<'_>, request: &FetchRequest, replica_id: BrokerId) -> FetchParams {
     let unsigned = |number: i32| usize::try_from(number).unwrap_or(0);
     let max_bytes =
         unsigned(request.max_bytes).min(unsigned(cx.rooms.config.load().fetch_max_bytes()));
@@ -259,7 +259,7 @@ fn params(cx: &Context, request: &FetchRequest, replica_id: BrokerId) -> FetchPa
 }
 
 /// A consumer that says its rack, where a rack decides.
-fn reader(cx: &Context, request: &FetchRequest, replica_id: BrokerId) -> Option<Reader> {
+fn reader(cx: &Context<'_>, request: &FetchRequest, replica_id: BrokerId) -> Option<Reader> {
     if replica_id >= 0 || cx.version < 11 || request.rack_id.is_empty() {
         return None;
     }
@@ -283,7 +283,7 @@ fn resolve(image: &MetadataImage, key: &PartitionKey) -> Option<TopicPartition> 
 
 /// Reads what can be read; what cannot follows after it.
 async fn read(
-    cx: &Context,
+    cx: &Context<'_>,
     params: &FetchParams,
     partitions: Vec<(PartitionKey, Wanted)>,
 ) -> Vec<Read> {
@@ -349,7 +349,7 @@ impl Read {
 
 /// Collects the response.
 struct Answering<'a> {
-    cx: &'a Context,
+    cx: &'a Context<'a>,
     replica_id: BrokerId,
     nodes: HashMap<BrokerId, Node>,
     topics: Vec<FetchableTopicResponse>,
@@ -357,7 +357,7 @@ struct Answering<'a> {
 }
 
 impl<'a> Answering<'a> {
-    fn new(cx: &'a Context, replica_id: BrokerId) -> Self {
+    fn new(cx: &'a Context<'a>, replica_id: BrokerId) -> Self {
         Self {
             cx,
             replica_id,

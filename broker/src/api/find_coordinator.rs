@@ -34,7 +34,7 @@ struct Node {
     port: i32,
 }
 
-pub async fn handle(cx: &Context, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+pub async fn handle(cx: &Context<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let is_known = matches!(request.key_type, GROUP | TRANSACTION | SHARE);
     if cx.version < 4 {
         let found = if is_known {
@@ -76,7 +76,7 @@ fn refuse_keys(request: &FindCoordinatorRequest, code: ErrorCode) -> FindCoordin
     FindCoordinatorResponse::default().with_coordinators(coordinators)
 }
 
-async fn find(cx: &Context, key_type: i8, key: &str) -> Result<Node, ErrorCode> {
+async fn find(cx: &Context<'_>, key_type: i8, key: &str) -> Result<Node, ErrorCode> {
     match key_type {
         SHARE if cx.version < 6 => return Err(ErrorCode::InvalidRequest),
         // No coordinator of these is in this broker or can be in another one of this kind.

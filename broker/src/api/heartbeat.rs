@@ -8,7 +8,7 @@ use super::context::Context;
 use crate::error::ErrorCode;
 use crate::group::event::MemberRef;
 
-pub async fn handle(cx: &Context, request: HeartbeatRequest) -> HeartbeatResponse {
+pub async fn handle(cx: &Context<'_>, request: HeartbeatRequest) -> HeartbeatResponse {
     let member = MemberRef {
         member_id: request.member_id.to_string(),
         instance_id: request.group_instance_id.as_ref().map(ToString::to_string),

@@ -45,7 +45,7 @@ impl Operation {
 }
 
 pub async fn handle(
-    cx: &Context,
+    cx: &Context<'_>,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
     alter_all(Desk::of(cx), &request).await

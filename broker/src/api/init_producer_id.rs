@@ -15,7 +15,7 @@ use crate::error::{ErrorCode, KafkaCode};
 const NO_PRODUCER_ID: i64 = -1;
 const NO_PRODUCER_EPOCH: i16 = -1;
 
-pub async fn handle(cx: &Context, request: InitProducerIdRequest) -> InitProducerIdResponse {
+pub async fn handle(cx: &Context<'_>, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let has_id = request.producer_id.0 != NO_PRODUCER_ID;
     if has_id != (request.producer_epoch != NO_PRODUCER_EPOCH) {
         return refuse(&request, ErrorCode::InvalidRequest);

@@ -16,10 +16,10 @@ use crate::error::ErrorCode;
 use crate::group::event::{JoinAnswer, JoinRequest, Protocol};
 use crate::types::Uuid;
 
-pub async fn handle(cx: &Context, request: JoinGroupRequest) -> JoinGroupResponse {
+pub async fn handle(cx: &Context<'_>, request: JoinGroupRequest) -> JoinGroupResponse {
     let version = cx.version;
     let host = client_host(cx.peer.address.ip());
-    let client_id = cx.client_id.clone().unwrap_or_default();
+    let client_id = cx.client_id.as_deref().unwrap_or_default().to_owned();
     let group_id = request.group_id.to_string();
     let join = translate(version, client_id, host, &request);
     drop(request);

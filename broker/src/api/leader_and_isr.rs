@@ -17,7 +17,7 @@ use super::context::Context;
 /// From this version on answers name topics by id.
 const BY_ID: i16 = 5;
 
-pub async fn handle(cx: &Context, request: LeaderAndIsrRequest) -> LeaderAndIsrResponse {
+pub async fn handle(cx: &Context<'_>, request: LeaderAndIsrRequest) -> LeaderAndIsrResponse {
     let refused = refuse_in(cx.version, &request, ErrorCode::None);
     let answer = cx.rooms.replicas.become_leader_or_follower(request).await;
     if answer.error_code != 0 {

@@ -11,7 +11,7 @@ use super::context::Context;
 use crate::error::ErrorCode;
 use crate::group::event::LeavingMember;
 
-pub async fn handle(cx: &Context, request: LeaveGroupRequest) -> LeaveGroupResponse {
+pub async fn handle(cx: &Context<'_>, request: LeaveGroupRequest) -> LeaveGroupResponse {
     let members = leaving(cx.version, &request);
     let result = cx
         .rooms

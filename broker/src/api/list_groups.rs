@@ -13,7 +13,7 @@ use crate::group::coordinator::Listed;
 
 const CLASSIC: &str = "classic";
 
-pub async fn handle(cx: &Context, request: ListGroupsRequest) -> ListGroupsResponse {
+pub async fn handle(cx: &Context<'_>, request: ListGroupsRequest) -> ListGroupsResponse {
     let (code, groups) = cx.rooms.groups.list();
     respond(cx.version, &request, code, groups)
 }

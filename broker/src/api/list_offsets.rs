@@ -23,7 +23,7 @@ const DEBUGGER: i32 = -2;
 const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
 
-pub async fn handle(cx: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub async fn handle(cx: &Context<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     // Kafka fails on a level it does not know, whatever is asked.
     if request.replica_id.0 == CONSUMER
         && !matches!(request.isolation_level, READ_UNCOMMITTED | READ_COMMITTED)
@@ -96,7 +96,7 @@ fn failed(index: i32, code: ErrorCode) -> ListOffsetsPartitionResponse {
 /// v0: start offsets of segments that are older than the time, newest first; the end itself when
 /// that is what was asked for.
 fn legacy(
-    cx: &Context,
+    cx: &Context<'_>,
     request: &ListOffsetsRequest,
     partition: &TopicPartition,
     asked: &ListOffsetsPartition,
@@ -121,7 +121,7 @@ fn legacy(
 }
 
 fn by_time(
-    cx: &Context,
+    cx: &Context<'_>,
     request: &ListOffsetsRequest,
     partition: &TopicPartition,
     asked: &ListOffsetsPartition,

@@ -19,7 +19,7 @@ use crate::types::{BrokerId, TopicPartition};
 use super::context::Context;
 
 pub async fn handle(
-    cx: &Context,
+    cx: &Context<'_>,
     request: ListPartitionReassignmentsRequest,
 ) -> ListPartitionReassignmentsResponse {
     let asked = request.topics.as_ref().map(|topics| {

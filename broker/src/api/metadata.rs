@@ -24,7 +24,7 @@ use crate::types::{BrokerId, Uuid, is_internal_topic};
 use super::authorized;
 use super::context::Context;
 
-pub async fn handle(cx: &Context, request: MetadataRequest) -> MetadataResponse {
+pub async fn handle(cx: &Context<'_>, request: MetadataRequest) -> MetadataResponse {
     if !is_valid(cx.version, &request) {
         return refuse(&request, ErrorCode::InvalidRequest);
     }

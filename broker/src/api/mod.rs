@@ -8,10 +8,10 @@
 //! key  Name  first..=last version  file  Request type  answer;
 //! ```
 //!
-//! with `pub async fn handle(cx: &Context, request: XRequest) -> XResponse` and
+//! with `pub async fn handle(cx: &Context<'_>, request: XRequest) -> XResponse` and
 //! `pub fn refuse(request: &XRequest, code: ErrorCode) -> XResponse` in the file. The answer is
 //! `boxed` for all but the hot paths, whose futures are part of the connection's: `inline`, and
-//! `produce`, which may go unanswered (acks=0). A handler whose answer holds file regions (Fetch)
+//! `produce`, which reads and writes its messages by itself, and may go unanswered (acks=0). A handler whose answer holds file regions (Fetch)
 //! gives back a type of its own that implements [`dispatch::Answer`] by [`dispatch::respond`].
 
 pub mod allocate_producer_ids;
@@ -109,7 +109,7 @@ macro_rules! apis {
         }
 
         /// Decodes the body, calls the handler, encodes the answer.
-        async fn call(cx: &Context, body: bytes::Bytes) -> Outcome {
+        async fn call(cx: &Context<'_>, body: bytes::Bytes) -> Outcome {
             match cx.api_key {
                 $($key => call!($answer $file $request cx body),)*
                 key => Outcome::Close(format!("Unknown API key {key}")),
@@ -138,18 +138,7 @@ macro_rules! call {
         }
     };
     (produce $file:ident $request:ident $cx:ident $body:ident) => {
-        match dispatch::decode::<$request>($cx, &$body) {
-            Err(reason) => Outcome::Close(reason),
-            Ok(request) => {
-                let answered = request.acks != 0;
-                match dispatch::caught($file::handle($cx, request)).await {
-                    Some(answer) if answered => answer.outcome($cx),
-                    Some(answer) => dispatch::unanswered($cx, &answer),
-                    None if answered => dispatch::refused($cx, &$body, $file::refuse),
-                    None => Outcome::Close("a Produce with acks=0 failed".to_owned()),
-                }
-            }
-        }
+        $file::answer($cx, $body).await
     };
 }
 

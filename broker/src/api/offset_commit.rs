@@ -22,7 +22,7 @@ use crate::zk::{self, Store, data, paths};
 
 type Results = HashMap<TopicPartition, ErrorCode>;
 
-pub async fn handle(cx: &Context, request: OffsetCommitRequest) -> OffsetCommitResponse {
+pub async fn handle(cx: &Context<'_>, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let image = cx.rooms.cluster.image();
     let known: Vec<(TopicPartition, &OffsetCommitRequestPartition)> = partitions(&request)
         .filter(|(partition, _)| image.contains(partition))

@@ -14,7 +14,7 @@ use super::context::Context;
 use crate::error::ErrorCode;
 use crate::types::TopicPartition;
 
-pub async fn handle(cx: &Context, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+pub async fn handle(cx: &Context<'_>, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
     let image = cx.rooms.cluster.image();
     let known: Vec<TopicPartition> = partitions(&request)
         .filter(|partition| image.contains(partition))

@@ -26,7 +26,7 @@ use crate::group::group::Fetched;
 use crate::types::{LeaderEpoch, Offset, TopicPartition};
 use crate::zk::{self, Store, data, paths};
 
-pub async fn handle(cx: &Context, request: OffsetFetchRequest) -> OffsetFetchResponse {
+pub async fn handle(cx: &Context<'_>, request: OffsetFetchRequest) -> OffsetFetchResponse {
     let groups = &cx.rooms.groups;
     if cx.version >= 8 {
         let results = request

@@ -11,7 +11,7 @@ use crate::error::ErrorCode;
 use crate::types::{NO_LEADER_EPOCH, TopicPartition};
 
 pub async fn handle(
-    cx: &Context,
+    cx: &Context<'_>,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
     let topics = request

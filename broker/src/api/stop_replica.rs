@@ -9,7 +9,7 @@ use crate::error::ErrorCode;
 
 use super::context::Context;
 
-pub async fn handle(cx: &Context, request: StopReplicaRequest) -> StopReplicaResponse {
+pub async fn handle(cx: &Context<'_>, request: StopReplicaRequest) -> StopReplicaResponse {
     cx.rooms.replicas.stop_replicas(request).await
 }
 

@@ -11,7 +11,7 @@ use super::context::Context;
 use crate::error::ErrorCode;
 use crate::group::event::{MemberRef, SyncAnswer, SyncRequest};
 
-pub async fn handle(cx: &Context, request: SyncGroupRequest) -> SyncGroupResponse {
+pub async fn handle(cx: &Context<'_>, request: SyncGroupRequest) -> SyncGroupResponse {
     if cx.version >= 5 && (request.protocol_type.is_none() || request.protocol_name.is_none()) {
         return refuse(&request, ErrorCode::InconsistentGroupProtocol);
     }

@@ -20,7 +20,7 @@ use crate::zk::{self, paths};
 
 use super::context::Context;
 
-pub async fn handle(cx: &Context, request: UpdateFeaturesRequest) -> UpdateFeaturesResponse {
+pub async fn handle(cx: &Context<'_>, request: UpdateFeaturesRequest) -> UpdateFeaturesResponse {
     if !cx.rooms.controller.is_active() {
         return refuse(&request, ErrorCode::NotController);
     }
@@ -78,7 +78,7 @@ pub fn refuse(_: &UpdateFeaturesRequest, code: ErrorCode) -> UpdateFeaturesRespo
 }
 
 /// Finalized levels by feature, and the version of the node that holds them.
-async fn read(cx: &Context) -> Result<(BTreeMap<String, i16>, i32), zk::Error> {
+async fn read(cx: &Context<'_>) -> Result<(BTreeMap<String, i16>, i32), zk::Error> {
     let (data, stat) = cx.rooms.store.get(paths::FEATURE).await?;
     let features = Feature::decode(&data).map(|feature| feature.features);
     Ok((features.unwrap_or_default(), stat.version))
@@ -86,7 +86,7 @@ async fn read(cx: &Context) -> Result<(BTreeMap<String, i16>, i32), zk::Error> {
 
 /// This broker tells the new epoch at once; the others when they see the node change.
 async fn write(
-    cx: &Context,
+    cx: &Context<'_>,
     features: BTreeMap<String, i16>,
     version: i32,
 ) -> Result<(), zk::Error> {

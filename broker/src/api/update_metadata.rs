@@ -14,7 +14,7 @@ use crate::error::ErrorCode;
 
 use super::context::Context;
 
-pub async fn handle(cx: &Context, request: UpdateMetadataRequest) -> UpdateMetadataResponse {
+pub async fn handle(cx: &Context<'_>, request: UpdateMetadataRequest) -> UpdateMetadataResponse {
     let (cluster, gate) = (Arc::clone(&cx.rooms.cluster), Arc::clone(&cx.rooms.gate));
     apply(cluster, gate, request).await
 }

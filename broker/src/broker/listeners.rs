@@ -48,7 +48,9 @@ pub(super) fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
 
 pub(super) fn limits(config: &Config) -> Limits {
     let count = |limit: i32| usize::try_from(limit).unwrap_or(0);
-    let buffer = |bytes: i32| usize::try_from(bytes).ok();
+    // Kafka's default of 100 KB stops the kernel from fitting a buffer to its connection, which costs
+    // large requests and responses a wake-up for every 100 KB: only who wants it gets it.
+    let buffer = |key, bytes: i32| usize::try_from(bytes).ok().filter(|_| config.is_set(key));
     let mut overrides = HashMap::new();
     for (host, limit) in config.max_connections_per_ip_overrides() {
         match (host.as_str(), 0u16).to_socket_addrs() {
@@ -70,8 +72,14 @@ pub(super) fn limits(config: &Config) -> Limits {
         max_connections_per_ip_overrides: overrides,
         max_connection_creation_rate: u32::try_from(config.max_connection_creation_rate())
             .unwrap_or(u32::MAX),
-        send_buffer_bytes: buffer(config.socket_send_buffer_bytes()),
-        receive_buffer_bytes: buffer(config.socket_receive_buffer_bytes()),
+        send_buffer_bytes: buffer(
+            "socket.send.buffer.bytes",
+            config.socket_send_buffer_bytes(),
+        ),
+        receive_buffer_bytes: buffer(
+            "socket.receive.buffer.bytes",
+            config.socket_receive_buffer_bytes(),
+        ),
         listen_backlog: config.socket_listen_backlog_size(),
         ..Limits::default()
     }

@@ -21,5 +21,4 @@ pub mod state;
 mod store;
 mod topic_deletion;
 pub mod topic_name;
-mod window;
 mod znode;

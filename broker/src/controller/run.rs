@@ -562,10 +562,10 @@ impl Office<'_> {
         info!(target: CONTROLLER, "{} Registering handlers", self.core);
         // Nothing may have happened to `/controller` between the election and this watch.
         self.reread_controller().await?;
-        let (_, watch) = self.store.log_dir_events().await?;
-        self.watch(watch, Watched::LogDirEvents);
-        let (_, watch) = self.store.isr_changes().await?;
-        self.watch(watch, Watched::IsrChanges);
+        let ((_, of_log_dirs), (_, of_isrs)) =
+            tokio::try_join!(self.store.log_dir_events(), self.store.isr_changes())?;
+        self.watch(of_log_dirs, Watched::LogDirEvents);
+        self.watch(of_isrs, Watched::IsrChanges);
         info!(target: CONTROLLER, "{} Deleting log dir event notifications", self.core);
         info!(target: CONTROLLER, "{} Deleting isr change notifications", self.core);
         self.store.delete_notifications(self.term).await?;

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::types::{BrokerId, Millis, TopicName, TopicPartition, random_uuid};
 use crate::zk::data::{self, ControllerRegistration, Feature, ProducerIdBlock};
+use crate::zk::window::in_window;
 use crate::zk::{
     self, BoxFuture, CreateMode, MultiError, Op, OpResult, Stat, Store, Watch, configs, paths,
 };
@@ -22,7 +23,6 @@ use crate::zk::{
 use super::core::CONTROLLER;
 use super::event::{PRODUCER_ID_BLOCK_SIZE, Snapshot, StoreOp, StoreReply};
 use super::state::{Leadership, LiveBroker, TopicAssignment};
-use super::window::in_window;
 use super::znode;
 
 /// Why a term, or standing for one, is over.
@@ -229,10 +229,11 @@ impl ControllerStore {
 
     /// Notifications written before our term: fail-over looks at everything anyway.
     pub(super) async fn delete_notifications(&self, term: Term) -> Result<(), Lost> {
-        for parent in [paths::LOG_DIR_EVENTS, paths::ISR_CHANGES] {
+        let of = async |parent| {
             let names = self.children(parent).await?;
-            self.delete_children(term, parent, &names).await?;
-        }
+            self.delete_children(term, parent, &names).await
+        };
+        tokio::try_join!(of(paths::LOG_DIR_EVENTS), of(paths::ISR_CHANGES))?;
         Ok(())
     }
 
@@ -399,17 +400,22 @@ impl ControllerStore {
                 }
             }
         }
-        let (deletions, deletions_watch) = self.deletions().await?;
-        let reassignments = self.watch_node(paths::REASSIGN_PARTITIONS).await?;
-        let preferred = self.watch_node(paths::PREFERRED_REPLICA_ELECTION).await?;
+        let ((deletions, deletions_watch), reassignments, preferred) = tokio::try_join!(
+            self.deletions(),
+            self.watch_node(paths::REASSIGN_PARTITIONS),
+            self.watch_node(paths::PREFERRED_REPLICA_ELECTION)
+        )?;
+        // Only now that a change would be noticed.
+        let (reassigned, elected) =
+            tokio::try_join!(self.reassignments(), self.preferred_elections())?;
         Ok(Loaded {
             snapshot: Snapshot {
                 brokers,
                 topics: topics.read,
                 leadership,
                 deletions,
-                reassignments: self.reassignments().await?,
-                preferred_elections: self.preferred_elections().await?,
+                reassignments: reassigned,
+                preferred_elections: elected,
             },
             reassignments,
             preferred_elections: preferred,

@@ -5,7 +5,7 @@
 //!     mutes the channel).
 //! C2. All answers that one read gave rise to leave in one write, unless a request among them has
 //!     to wait: those before it are sent first.
-//! C3. An idle connection holds no buffer.
+//! C3. A connection that is idle for [`HOLD`] holds no buffer; a large one is given back at once.
 //! C4. A frame that has begun arrives within [`Limits::frame_deadline`] or at
 //!     [`Limits::min_frame_rate`]; one that has not begun may take [`Limits::max_idle`].
 
@@ -27,6 +27,13 @@ use super::{Handler, Limits, Outcome, Peer, frame};
 
 /// How long a request that is being handled may still take once the listener stops.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// How long small buffers are kept for the next request: getting them anew for each costs more than
+/// reading it.
+const HOLD: Duration = Duration::from_secs(2);
+
+/// The largest buffer that is kept, in bytes.
+const HOLD_MAX: usize = 8 * 1024;
 
 /// A deadline that no connection lives to see.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -167,6 +174,8 @@ struct Input {
     began: Option<Instant>,
     /// Fires at or before the earliest deadline; what is due is looked up when it does.
     timer: Pin<Box<Sleep>>,
+    /// Buffers are kept, and the timer fires at or before they are due.
+    holds: bool,
 }
 
 impl Input {
@@ -181,6 +190,7 @@ impl Input {
             active: now,
             began: None,
             timer: Box::pin(sleep_until(now + first)),
+            holds: false,
         }
     }
 
@@ -211,9 +221,8 @@ impl Input {
                 let ready = wire.stream.poll_read_ready(cx);
                 if ready.is_pending() {
                     // Keeps C3.
-                    wire.release();
-                    if self.buffer.is_empty() {
-                        self.buffer = BytesMut::new();
+                    if !(self.holds && self.is_small()) {
+                        self.release(wire);
                     }
                     if self.timer.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(None);
@@ -225,7 +234,13 @@ impl Input {
             match ready {
                 None => {
                     let now = Instant::now();
-                    let next = self.due(now)?;
+                    let mut next = self.due(now)?;
+                    if self.holds && now < self.active + HOLD {
+                        next = next.min(self.active + HOLD);
+                    } else {
+                        self.holds = false;
+                        self.release(wire);
+                    }
                     self.timer.as_mut().reset(next);
                 }
                 Some(ready) => {
@@ -249,6 +264,9 @@ impl Input {
                         Poll::Ready(Ok(0)) => return Err(Ending::Closed),
                         Poll::Ready(Ok(_)) => {
                             self.active = Instant::now();
+                            if !self.holds && self.is_small() {
+                                self.hold();
+                            }
                             let (arrived, capacity) = (self.buffer.len(), self.buffer.capacity());
                             self.ahead = frame::look_ahead(self.ahead, arrived, capacity);
                             return Ok(());
@@ -256,6 +274,27 @@ impl Input {
                     }
                 }
             }
+        }
+    }
+
+    /// Whether what this peer sends is small enough to keep buffers for it.
+    fn is_small(&self) -> bool {
+        self.largest.max(self.ahead) <= HOLD_MAX
+    }
+
+    /// Keeps the buffers from now on, until nothing has come for [`HOLD`].
+    fn hold(&mut self) {
+        self.holds = true;
+        let until = self.active + HOLD;
+        if until < self.timer.deadline() {
+            self.timer.as_mut().reset(until);
+        }
+    }
+
+    fn release(&mut self, wire: &mut Wire) {
+        wire.release();
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
         }
     }
 

@@ -14,12 +14,14 @@
 //!
 //! Bytes behind the last field are let through, as Kafka does.
 
+mod fields;
 mod layout;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
+pub use fields::Fields;
 use layout::{Element, Program, STRING_MEMORY, Step, Struct};
 
 /// Which way a message goes.
@@ -212,9 +214,15 @@ impl<'a> Reader<'a> {
         signed(at, self.i32()?.into())
     }
 
+    /// A string's length as a short integer; −1 is null.
+    fn old_length(&mut self) -> Result<Option<u64>, Error> {
+        let at = self.at;
+        signed(at, i16::from_be_bytes(self.array()?).into())
+    }
+
     fn old_string(&mut self, nullable: bool) -> Result<Option<Range<usize>>, Error> {
         let at = self.at;
-        let length = signed(at, i16::from_be_bytes(self.array()?).into())?;
+        let length = self.old_length()?;
         self.string(at, length, nullable)
     }
 
@@ -224,13 +232,23 @@ impl<'a> Reader<'a> {
         length: Option<u64>,
         nullable: bool,
     ) -> Result<Option<Range<usize>>, Error> {
+        let text = self.text(at, length, nullable)?;
+        Ok(text.map(|text| self.at - text.len()..self.at))
+    }
+
+    fn text(
+        &mut self,
+        at: usize,
+        length: Option<u64>,
+        nullable: bool,
+    ) -> Result<Option<&'a str>, Error> {
         let Some(range) = self.data(at, length, nullable)? else {
             return Ok(None);
         };
-        if std::str::from_utf8(&self.bytes[range.clone()]).is_err() {
-            return Err(Error::Utf8 { at });
+        match std::str::from_utf8(&self.bytes[range]) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(Error::Utf8 { at }),
         }
-        Ok(Some(range))
     }
 
     fn data(

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use bytes::buf::UninitSlice;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use kafka_protocol::protocol::Encodable;
 use kafka_protocol::protocol::buf::ByteBufMut;
 use memmap2::MmapOptions;
@@ -93,7 +93,7 @@ pub fn encode<M: Encodable>(
 
 /// Collects encoded bytes; a slice of the arena only leaves a mark.
 struct RegionBuf {
-    bytes: BytesMut,
+    bytes: Vec<u8>,
     /// Position in `bytes`, length of the placeholder that was skipped there.
     marks: SmallVec<[(usize, usize); 4]>,
     skipped: usize,
@@ -108,7 +108,7 @@ impl RegionBuf {
             start..start + arena.len()
         });
         Self {
-            bytes: BytesMut::with_capacity(256),
+            bytes: Vec::with_capacity(256),
             marks: SmallVec::new(),
             skipped: 0,
             arena,
@@ -122,7 +122,7 @@ impl RegionBuf {
                 regions: regions.len(),
             });
         }
-        let mut bytes = self.bytes.freeze();
+        let mut bytes = Bytes::from(self.bytes);
         let mut taken = 0;
         let mut chunks = Vec::with_capacity(2 * regions.len() + 1);
         for (index, ((position, len), region)) in self.marks.iter().zip(regions).enumerate() {
@@ -147,13 +147,13 @@ impl RegionBuf {
     }
 }
 
-// SAFETY: `remaining_mut`, `chunk_mut` and `advance_mut` are those of the `BytesMut` inside, whose
+// SAFETY: `remaining_mut`, `chunk_mut` and `advance_mut` are those of the `Vec` inside, whose
 // implementation keeps the trait's contract, and hand over exactly what was asked of them. The only
-// method that differs, `put_slice`, either appends to that same `BytesMut` or leaves the buffer as
-// it is; a caller of it may rely on nothing that concerns memory safety.
+// methods that differ append to that same `Vec`, or leave the buffer as it is; a caller of them may
+// rely on nothing that concerns memory safety.
 #[expect(
     unsafe_code,
-    reason = "`BufMut` is an unsafe trait; this is a delegate to `BytesMut`"
+    reason = "`BufMut` is an unsafe trait; this is a delegate to `Vec`"
 )]
 unsafe impl BufMut for RegionBuf {
     fn remaining_mut(&self) -> usize {
@@ -167,6 +167,26 @@ unsafe impl BufMut for RegionBuf {
 
     fn chunk_mut(&mut self) -> &mut UninitSlice {
         self.bytes.chunk_mut()
+    }
+
+    fn put_u8(&mut self, value: u8) {
+        self.bytes.push(value);
+    }
+
+    fn put_i8(&mut self, value: i8) {
+        self.bytes.push(value as u8);
+    }
+
+    fn put_i16(&mut self, value: i16) {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
+    }
+
+    fn put_i32(&mut self, value: i32) {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
+    }
+
+    fn put_i64(&mut self, value: i64) {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
     }
 
     fn put_slice(&mut self, src: &[u8]) {

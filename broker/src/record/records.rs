@@ -69,7 +69,7 @@ struct Base {
 }
 
 /// Reads the body of a record (after its length).
-#[inline]
+#[inline(always)]
 fn parse_record<'a>(
     body: &'a [u8],
     size: usize,
@@ -183,6 +183,7 @@ impl<'a> Records<'a> {
         clippy::should_implement_trait,
         reason = "a lending iterator cannot be an Iterator"
     )]
+    #[inline(always)]
     pub fn next(&mut self) -> Result<Option<RecordView<'_>>, Error> {
         let Self {
             base,
@@ -221,21 +222,28 @@ impl<'a> Records<'a> {
                 *rest = cursor.rest;
                 parse_record(body, size, base, index).map(Some)
             }
-            Source::Packed(window) => {
-                if !window.fill(1)? {
-                    return Err(Error::PrematureEnd { read: index, count });
-                }
-                let (length, prefix) = window.peek_varint(index)?;
-                let length = usize::try_from(length).map_err(|_| Error::RecordCut {
-                    expected: i64::from(length),
-                    remaining: 0,
-                })?;
-                let size = prefix + length;
-                let record = window.take(size)?;
-                parse_record(&record[prefix..], size, base, index).map(Some)
-            }
+            Source::Packed(window) => unpacked(window, base, index, count).map(Some),
         }
     }
+}
+
+fn unpacked<'w>(
+    window: &'w mut Window<Decompressor<'_>>,
+    base: &Base,
+    index: i32,
+    count: i32,
+) -> Result<RecordView<'w>, Error> {
+    if !window.fill(1)? {
+        return Err(Error::PrematureEnd { read: index, count });
+    }
+    let (length, prefix) = window.peek_varint(index)?;
+    let length = usize::try_from(length).map_err(|_| Error::RecordCut {
+        expected: i64::from(length),
+        remaining: 0,
+    })?;
+    let size = prefix + length;
+    let record = window.take(size)?;
+    parse_record(&record[prefix..], size, base, index)
 }
 
 /// A stream seen through a buffer that grows only as bytes arrive (R1) and counts them.

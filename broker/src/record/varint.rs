@@ -33,6 +33,11 @@ fn unsigned_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
+#[inline(always)]
+fn zig_zag(raw: u32) -> i32 {
+    ((raw >> 1) as i32) ^ -((raw & 1) as i32)
+}
+
 /// Reads big-endian fields and varints off the front of a slice. Every method answers `None` when
 /// the bytes do not suffice or a varint does not end.
 #[derive(Debug, Clone, Copy)]
@@ -71,21 +76,46 @@ impl<'a> Cursor<'a> {
         Some(i64::from_be_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    #[inline]
+    /// Nearly all are of one or two bytes.
+    #[inline(always)]
     pub fn varint(&mut self) -> Option<i32> {
+        match *self.rest {
+            [first, ref rest @ ..] if first < 0x80 => {
+                self.rest = rest;
+                Some(zig_zag(first.into()))
+            }
+            [first, second, ref rest @ ..] if second < 0x80 => {
+                self.rest = rest;
+                Some(zig_zag(u32::from(first & 0x7f) | u32::from(second) << 7))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Option<i32> {
         let mut raw: u32 = 0;
         for shift in [0, 7, 14, 21, 28] {
             let byte = self.u8()?;
             raw |= u32::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                return Some(((raw >> 1) as i32) ^ -((raw & 1) as i32));
+                return Some(zig_zag(raw));
             }
         }
         None
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn varlong(&mut self) -> Option<i64> {
+        match *self.rest {
+            [first, ref rest @ ..] if first < 0x80 => {
+                self.rest = rest;
+                Some(zig_zag(first.into()).into())
+            }
+            _ => self.long_varlong(),
+        }
+    }
+
+    fn long_varlong(&mut self) -> Option<i64> {
         let mut raw: u64 = 0;
         for shift in (0..70).step_by(7) {
             let byte = self.u8()?;
@@ -98,7 +128,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A field with a varint length before it; a negative length is null.
-    #[inline]
+    #[inline(always)]
     pub fn varint_bytes(&mut self) -> Option<Option<&'a [u8]>> {
         let len = self.varint()?;
         match usize::try_from(len) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::manager::ReplicaManager;
@@ -58,7 +59,7 @@ impl AppendFailure {
 }
 
 impl Appended {
-    fn failed(failure: AppendFailure) -> Self {
+    pub fn failed(failure: AppendFailure) -> Self {
         Self {
             info: None,
             failure: Some(failure),
@@ -80,23 +81,25 @@ impl ReplicaManager {
     /// answers are in the order of `entries`, which hold each partition at most once.
     pub async fn append_records(
         &self,
-        entries: Vec<ToAppend>,
+        entries: &[&ToAppend],
         origin: Origin,
         required_acks: i16,
         timeout: Duration,
-    ) -> Vec<Appended> {
-        let mut answers = Vec::with_capacity(entries.len());
+    ) -> SmallVec<[Appended; 1]> {
+        let mut answers: SmallVec<[Appended; 1]> = SmallVec::with_capacity(entries.len());
         let mut unreplicated = Vec::new();
         let mut since_yield = 0;
-        for (at, entry) in entries.into_iter().enumerate() {
+        for (at, entry) in entries.iter().enumerate() {
             since_yield += entry.records.len();
             let answer = match self.append_one(entry, origin, required_acks) {
                 Ok(Some((partition, info))) => {
-                    unreplicated.push(Unreplicated {
-                        at,
-                        partition,
-                        required_offset: info.last_offset + 1,
-                    });
+                    if required_acks == -1 {
+                        unreplicated.push(Unreplicated {
+                            at,
+                            partition,
+                            required_offset: info.last_offset + 1,
+                        });
+                    }
                     Appended {
                         info: Some(info),
                         failure: None,
@@ -124,16 +127,13 @@ impl ReplicaManager {
 
     fn append_one(
         &self,
-        entry: ToAppend,
+        entry: &ToAppend,
         origin: Origin,
         required_acks: i16,
     ) -> Result<Option<(Arc<Partition>, AppendInfo)>, AppendFailure> {
-        let ToAppend {
-            partition: topic_partition,
-            records,
-        } = entry;
+        let topic_partition = &entry.partition;
         let partition = self
-            .online_partition(&topic_partition)
+            .online_partition(topic_partition)
             .map_err(AppendFailure::new)?;
         let log_start_offset = || {
             partition
@@ -148,12 +148,13 @@ impl ReplicaManager {
             failure
         };
         let log = partition.check_append(required_acks).map_err(refuse)?;
+        let lag = self.lag();
         let prepared = prepare(
-            &topic_partition,
-            records,
+            topic_partition,
+            entry.records.clone(),
             origin,
             &log.config(),
-            self.clock().now(),
+            lag.now,
         )
         .map_err(|rejected| {
             tracing::info!(
@@ -176,7 +177,7 @@ impl ReplicaManager {
             return Ok(None);
         };
         let info = partition
-            .append_as_leader(&prepared, required_acks, self.lag())
+            .append_as_leader(&prepared, required_acks, lag)
             .map_err(|error| {
                 tracing::info!(
                     "[ReplicaManager broker={}] Error processing append operation on partition {topic_partition}: {error}",

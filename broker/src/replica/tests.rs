@@ -153,7 +153,7 @@ impl Fixture {
 
     async fn produce(&self, partition: i32, acks: i16, timeout: Duration) -> Appended {
         self.replicas
-            .append_records(vec![to_append(partition, 1, 10)], CLIENT, acks, timeout)
+            .append_records(&[&to_append(partition, 1, 10)], CLIENT, acks, timeout)
             .await
             .remove(0)
     }
@@ -892,7 +892,7 @@ async fn offsets_are_found_by_time() {
         };
         fixture
             .replicas
-            .append_records(vec![entry], CLIENT, 1, LONG)
+            .append_records(&[&entry], CLIENT, 1, LONG)
             .await;
     }
     let find = |timestamp| {
@@ -1073,7 +1073,7 @@ async fn a_duplicate_of_an_idempotent_producer_is_answered_and_not_appended() {
         };
         let appended = fixture
             .replicas
-            .append_records(vec![entry], CLIENT, -1, LONG)
+            .append_records(&[&entry], CLIENT, -1, LONG)
             .await
             .remove(0);
         assert_eq!(appended.failure, None);

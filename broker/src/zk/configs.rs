@@ -60,8 +60,11 @@ pub async fn read_config(
 /// Brings what the store holds for this broker into force, at start before anything listens.
 pub async fn load_broker_configs(store: &dyn Store, live: &LiveConfig) -> Result<(), StoreError> {
     let id = live.load().broker_id().to_string();
-    for entity_name in [DEFAULT_ENTITY, &id] {
-        let stored = read_config(store, BROKERS, entity_name).await?;
+    let (of_all, of_one) = tokio::join!(
+        read_config(store, BROKERS, DEFAULT_ENTITY),
+        read_config(store, BROKERS, &id)
+    );
+    for (entity_name, stored) in [(DEFAULT_ENTITY, of_all?), (id.as_str(), of_one?)] {
         if !stored.is_empty() {
             live.apply_entity(entity_name, &stored);
         }

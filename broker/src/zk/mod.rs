@@ -12,6 +12,7 @@ mod json;
 pub mod machine;
 pub mod paths;
 pub mod session;
+pub mod window;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -5,6 +5,7 @@
 
 use crate::types::{BrokerId, TopicPartition};
 
+pub const CLUSTER: &str = "/cluster";
 pub const CLUSTER_ID: &str = "/cluster/id";
 pub const CONTROLLER: &str = "/controller";
 pub const CONTROLLER_EPOCH: &str = "/controller_epoch";

@@ -19,7 +19,10 @@ use tracing::{info, warn};
 use super::data::{
     BrokerRegistration, DataError, connection_string, decode_cluster_id, encode_cluster_id,
 };
-use super::{CreateMode, Error, MultiError, Op, OpResult, SessionState, Stat, Store, paths};
+use super::window::in_window;
+use super::{
+    BoxFuture, CreateMode, Error, MultiError, Op, OpResult, SessionState, Stat, Store, paths,
+};
 use crate::clock::Clock;
 use crate::types::{BrokerId, format_uuid, random_uuid};
 
@@ -50,15 +53,29 @@ pub enum SessionError {
     EndpointTaken { endpoints: String, other: BrokerId },
 }
 
-/// Creates what every cluster has, where it is missing.
+/// Creates what every cluster has, where it is missing; all at once, for ZooKeeper writes to its disk
+/// once for what comes together.
 ///
 /// `/latest_producer_id_block` is left to whoever writes the first block: a Kafka controller takes
 /// a node without data for "none yet", but cannot read empty data, which is all we can write.
 pub async fn create_persistent_paths(store: &dyn Store) -> Result<(), Error> {
+    let mut wanted = Vec::new();
     for path in paths::persistent().filter(|path| path != paths::PRODUCER_ID_BLOCK) {
-        ensure_path(store, &path).await?;
+        // Parents first: the store carries out requests in their order.
+        let parents: Vec<_> = std::iter::successors(Some(&*path), |path| paths::parent(path))
+            .map(str::to_owned)
+            .collect();
+        for path in parents.into_iter().rev() {
+            if !wanted.contains(&path) {
+                wanted.push(path);
+            }
+        }
     }
-    Ok(())
+    let creations = wanted
+        .iter()
+        .map(|path| -> BoxFuture<'_, _> { Box::pin(ensure_path(store, path)) })
+        .collect();
+    in_window(creations).await.into_iter().collect()
 }
 
 /// Creates a node without data, and its parents, where they are missing.
@@ -108,8 +125,15 @@ pub async fn cluster_id(store: &dyn Store) -> Result<String, SessionError> {
             }
             Err(Error::NoNode { .. }) => {
                 let id = format_uuid(random_uuid());
-                // Another broker may be faster: whose id it is, the node says.
-                create_recursive(store, paths::CLUSTER_ID, encode_cluster_id(&id)).await?;
+                // Both are on their way at once; another broker may be faster.
+                let (parent, created) = tokio::join!(
+                    ensure_path(store, paths::CLUSTER),
+                    create_recursive(store, paths::CLUSTER_ID, encode_cluster_id(&id))
+                );
+                parent?;
+                if created? {
+                    return Ok(id);
+                }
             }
             Err(error) => return Err(error.into()),
         }

@@ -314,7 +314,7 @@ impl Node {
         let records = build_batch(&vec![record; records], &BatchOptions::default());
         self.replicas
             .append_records(
-                vec![ToAppend {
+                &[&ToAppend {
                     partition: partition(),
                     records,
                 }],

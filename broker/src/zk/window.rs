@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use crate::zk::BoxFuture;
+use super::BoxFuture;
 
 /// Requests in flight at once: enough to hide the round trip, little enough to queue fairly
 /// behind other users of the session.
 const WINDOW: usize = 256;
 
-/// Runs the futures with at most [`WINDOW`] begun at once, each begun in its turn; results in
+/// Runs the futures with at most 256 begun at once, each begun in its turn; results in
 /// order.
-pub(super) async fn in_window<'a, T: Send + 'a>(futures: Vec<BoxFuture<'a, T>>) -> Vec<T> {
+pub async fn in_window<'a, T: Send + 'a>(futures: Vec<BoxFuture<'a, T>>) -> Vec<T> {
     let mut waiting = futures.into_iter();
     let mut begun: VecDeque<BoxFuture<'a, T>> = VecDeque::new();
     let mut results = Vec::new();
