@@ -439,8 +439,14 @@ class Cluster:
 
     def start(self, broker_id):
         """Starts a stopped broker. Kafka refuses to start while its old session lives."""
-        self.zookeeper.wait_for_session_end(f"/brokers/ids/{broker_id}")
-        return self.brokers[broker_id].start()
+        for may_fail in (True, False):
+            self.zookeeper.wait_for_session_end(f"/brokers/ids/{broker_id}")
+            try:
+                return self.brokers[broker_id].start()
+            except AssertionError as failure:
+                # A ZooKeeper that has just come back may still remember the session.
+                if not may_fail or "NodeExists" not in str(failure):
+                    raise
 
 
 def start_all(servers):

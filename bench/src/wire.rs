@@ -192,25 +192,6 @@ pub fn produce_head(topic: &str, partition: i32, acks: i16, batch_bytes: usize) 
     Ok(out)
 }
 
-/// A Produce request to several partitions of a topic.
-pub fn produce_many(topic: &str, acks: i16, batches: &[(i32, &[u8])]) -> Result<Vec<u8>> {
-    let mut out = header(PRODUCE, PRODUCE_VERSION);
-    out.push(0);
-    out.extend(acks.to_be_bytes());
-    out.extend(30_000_i32.to_be_bytes());
-    put_uvarint(&mut out, 2);
-    put_compact(&mut out, topic.as_bytes());
-    put_uvarint(&mut out, batches.len() + 1);
-    for (partition, batch) in batches {
-        out.extend(partition.to_be_bytes());
-        put_compact(&mut out, batch);
-        out.push(0);
-    }
-    out.extend([0; 2]);
-    finish(&mut out, 0)?;
-    Ok(out)
-}
-
 /// Calls `each` with partition and records of a Produce request (after its length).
 pub fn read_produce<'a>(
     frame: &'a [u8],

@@ -24,7 +24,7 @@ use bench::wire::{self, Connection, FetchLimits, PRODUCE_TAIL};
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{
-    FetchRequest, FetchResponse, HeartbeatRequest, MetadataRequest, ProduceRequest, TopicName,
+    FetchRequest, FetchResponse, HeartbeatRequest, MetadataRequest, TopicName,
 };
 use kafka_protocol::protocol::{HeaderVersion as _, Request, StrBytes};
 use ottla::clock::ManualClock;
@@ -58,18 +58,6 @@ struct Probe {
 }
 
 const PROBES: &[Probe] = &[
-    Probe {
-        name: "decode-produce",
-        about: "guard and decode of Produce v11, one partition",
-        count: 1000,
-        make: |_| decode::<ProduceRequest>(produce(1)?, 11),
-    },
-    Probe {
-        name: "decode-produce-16",
-        about: "guard and decode of Produce v11, 16 partitions",
-        count: 500,
-        make: |_| decode::<ProduceRequest>(produce(16)?, 11),
-    },
     Probe {
         name: "decode-fetch",
         about: "guard and decode of Fetch v12, one partition",
@@ -269,7 +257,7 @@ fn served(binary: &Path, produces: u64, fetches: u64) -> Result<u64> {
     let topics = [("topic".to_owned(), 1)];
     create_topics(&mut connection, &topics)?;
     wait_for_leaders(&mut connection, &topics)?;
-    let request = produce(1)?;
+    let request = produce()?;
     for _ in 0..produces {
         connection.send(&request)?;
         wire::check_produce(connection.receive()?)?;
@@ -369,18 +357,12 @@ fn batch(batch_bytes: usize, record_bytes: usize) -> Result<Batch> {
     Batch::filled(batch_bytes, record_bytes, Codec::None, 1)
 }
 
-fn produce(partitions: i32) -> Result<Vec<u8>> {
+fn produce() -> Result<Vec<u8>> {
     let batch = batch(0, 100)?;
-    if partitions == 1 {
-        let mut request = wire::produce_head("topic", 0, 1, batch.bytes.len())?;
-        request.extend_from_slice(&batch.bytes);
-        request.extend_from_slice(&PRODUCE_TAIL);
-        return Ok(request);
-    }
-    let batches: Vec<_> = (0..partitions)
-        .map(|partition| (partition, batch.bytes.as_slice()))
-        .collect();
-    wire::produce_many("topic", 1, &batches)
+    let mut request = wire::produce_head("topic", 0, 1, batch.bytes.len())?;
+    request.extend_from_slice(&batch.bytes);
+    request.extend_from_slice(&PRODUCE_TAIL);
+    Ok(request)
 }
 
 fn fetch(partitions: i32) -> Result<Vec<u8>> {
