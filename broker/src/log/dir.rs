@@ -126,6 +126,8 @@ pub(super) struct LogDir {
     jobs: Mutex<Jobs>,
     jobs_changed: Condvar,
     lock: Mutex<Option<File>>,
+    /// Held while one of the checkpoints of the dir is replaced.
+    pub(super) checkpoints: Mutex<()>,
 }
 
 impl LogDir {
@@ -138,6 +140,7 @@ impl LogDir {
             jobs: Mutex::default(),
             jobs_changed: Condvar::new(),
             lock: Mutex::new(None),
+            checkpoints: Mutex::new(()),
         })
     }
 

@@ -526,7 +526,7 @@ impl LogManager {
     fn checkpoint(&self, file: &str, entry: impl Fn(&Log) -> Option<Offset>) {
         for dir in self.dirs.iter().filter(|dir| !dir.is_offline()) {
             // An error took the dir offline and was logged there.
-            let _ = Self::checkpoint_dir(dir, file, &self.logs_in(dir), &entry);
+            let _ = self.checkpoint_in(dir, file, &entry);
         }
     }
 
@@ -537,16 +537,10 @@ impl LogManager {
         file: &str,
         entry: impl Fn(&Log) -> Option<Offset>,
     ) -> Result<(), Error> {
-        Self::checkpoint_dir(dir, file, &self.logs_in(dir), entry)
-    }
-
-    fn checkpoint_dir(
-        dir: &LogDir,
-        file: &str,
-        logs: &[Arc<Log>],
-        entry: impl Fn(&Log) -> Option<Offset>,
-    ) -> Result<(), Error> {
-        let entries: Vec<(TopicPartition, Offset)> = logs
+        // Rounds, moves and the stop all write them; the last to look is the last to write.
+        let _alone = dir.checkpoints.lock();
+        let entries: Vec<(TopicPartition, Offset)> = self
+            .logs_in(dir)
             .iter()
             .filter_map(|log| Some((log.topic_partition().clone(), entry(log)?)))
             .collect();
@@ -678,13 +672,9 @@ impl LogManager {
             }
         });
         let checkpoints = [
-            Self::checkpoint_dir(dir, RECOVERY_POINT_FILE, &logs, |log| {
-                Some(log.recovery_point())
-            }),
-            Self::checkpoint_dir(dir, LOG_START_OFFSET_FILE, &logs, log_start_to_keep),
-            Self::checkpoint_dir(dir, HIGH_WATERMARK_FILE, &logs, |log| {
-                Some(log.high_watermark())
-            }),
+            self.checkpoint_in(dir, RECOVERY_POINT_FILE, |log| Some(log.recovery_point())),
+            self.checkpoint_in(dir, LOG_START_OFFSET_FILE, log_start_to_keep),
+            self.checkpoint_in(dir, HIGH_WATERMARK_FILE, |log| Some(log.high_watermark())),
         ];
         if !failed.into_inner()
             && checkpoints.iter().all(Result::is_ok)

@@ -372,3 +372,21 @@ fn a_log_of_the_same_length_has_not_caught_up_when_its_end_is_another() {
     assert_eq!(moving.current().log_end_offset(), 6);
     assert!(!future.has_caught_up_with(&moving.current()));
 }
+
+#[test]
+fn moves_and_rounds_write_checkpoints_at_once() {
+    let moving = Moving::new();
+    moving.copied();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    moving.manager().checkpoint_recovery_points();
+                    moving.manager().checkpoint_high_watermarks();
+                }
+            });
+        }
+    });
+    assert!(moving.manager().dirs().iter().all(|dir| !dir.offline));
+    moving.swap().unwrap();
+}
