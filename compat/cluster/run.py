@@ -272,6 +272,59 @@ class Cases:
             one.mkdir()
             self.cluster.start(victim)
 
+    def log_dirs_move(self):
+        """Every replica moves to the other log dir of its broker, under load; one broker is killed meanwhile."""
+        with self.load() as load:
+            topic = load.topic
+            load.wait_acked_everywhere(since=time.monotonic() + 5)
+
+            def folders(suffix):
+                return [path for b in self.cluster.ids for one in self.cluster.dirs(b) for path in one.glob(f"{topic}-*{suffix}")]
+            wished, partitions = set(), []
+            for p in range(PARTITIONS):
+                replicas = self.cluster.assignment(topic)[p]
+                targets = []
+                for b in replicas:
+                    one, other = self.cluster.dirs(b)
+                    targets.append(other if (one / f"{topic}-{p}").exists() else one)
+                    wished.add(targets[-1] / f"{topic}-{p}")
+                partitions.append({"topic": topic, "partition": p, "replicas": replicas, "log_dirs": list(map(str, targets))})
+            with tempfile.TemporaryDirectory(prefix="ottla-plan-") as folder:
+                plan = pathlib.Path(folder, "plan.json")
+                plan.write_text(json.dumps({"version": 1, "partitions": partitions}))
+                moves = ["--reassignment-json-file", plan]
+                begun = self.tool("kafka-reassign-partitions", *moves, "--execute", "--replica-alter-log-dirs-throttle", "50000")
+                assert "The replica-alter-dir throttle limit was set to 50000 B/s" in begun, begun
+                for path in wished:
+                    p = path.name.rpartition("-")[2]
+                    assert f"Successfully started moving log directory to {path.parent} for replica {topic}-{p} with broker" in begun, begun
+                moving = self.tool("kafka-reassign-partitions", *moves, "--verify")
+                assert "is still in progress" in moving, moving
+                victim, _ = self.busiest(topic)
+                wait_for("a copy on the way", lambda: [f for f in folders("-future") if f"/{victim}/" in str(f)], 30)
+                self.cluster.kill(victim)
+                load.wait_acked_everywhere(seconds=SESSION + 10)
+                self.cluster.start(victim)
+                for b in self.cluster.ids:
+                    self.tool("kafka-configs", "--alter", "--entity-type", "brokers", "--entity-name", str(b),
+                              "--delete-config", "replica.alter.log.dirs.io.max.bytes.per.second")
+
+                def done():
+                    text = self.tool("kafka-reassign-partitions", *moves, "--verify")
+                    return text if "in progress" not in text and text.count("completed successfully") >= len(wished) else None
+                verified = wait_for("the moves to end", done, 120)
+            for p in range(PARTITIONS):
+                for b in self.cluster.ids:
+                    line = f"Reassignment of replica {topic}-{p}-{b} completed successfully."
+                    assert line in verified, f"{line!r} is not in {verified}"
+            found = {path for path in folders("") if "." not in path.name}
+            equal(sorted(map(str, found)), sorted(map(str, wished)), "folders of the partitions")
+            equal(folders("-future"), [], "copies left")
+            for path in sorted(wished):
+                for segment in sorted(path.glob("*.log")):
+                    dumped = self.tools.run("kafka-dump-log", "--deep-iteration", "--files", segment, check=True).stdout
+                    assert "isvalid: false" not in dumped and "Found" not in dumped, f"{segment}: {dumped[-2000:]}"
+
     def throttled_reassignment(self):
         megabytes, rate, slack = 8, 1 << 20, 1 << 20
         # The last fetch may come when the others are within the rate, which is taken over whole seconds.
@@ -335,6 +388,7 @@ def main():
                 ("a leader stands still for three sessions", cases.paused_leader),
                 ("a log dir fails", cases.log_dir_fails),
                 ("a throttled reassignment takes its time", cases.throttled_reassignment),
+                ("replicas move between log dirs, with a kill -9", cases.log_dirs_move),
                 ("kill -9 of all brokers at once", cases.kill_all)):
             if not arguments or any(word in name for word in arguments):
                 if not suite.case(name, function):

@@ -15,6 +15,9 @@ use super::context::Context;
 use crate::error::ErrorCode;
 use crate::log::Log;
 
+/// The replica is offline, or the controller has not spoken of it yet.
+const UNKNOWN_LAG: i64 = -1;
+
 pub async fn handle(cx: &Context<'_>, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
     let logs = cx.rooms.logs.logs();
     let results = cx
@@ -35,7 +38,7 @@ pub async fn handle(cx: &Context<'_>, request: DescribeLogDirsRequest) -> Descri
                     topics
                         .entry(&log.topic_partition().topic)
                         .or_default()
-                        .push(replica(log));
+                        .push(replica(cx, log));
                 }
             }
             let topics = topics
@@ -68,13 +71,20 @@ fn wanted(request: &DescribeLogDirsRequest, log: &Log) -> bool {
     })
 }
 
-fn replica(log: &Log) -> DescribeLogDirsPartition {
+fn replica(cx: &Context<'_>, log: &Log) -> DescribeLogDirsPartition {
+    let current = cx.rooms.replicas.online_partition(log.topic_partition());
+    let offset_lag = match current.ok().and_then(|partition| partition.log()) {
+        // How far a copy on its way to another dir is behind the replica …
+        Some(current) if log.is_future() => current.log_end_offset() - log.log_end_offset(),
+        // … and the replica behind what it may serve.
+        Some(current) => (current.high_watermark() - log.log_end_offset()).max(0),
+        None => UNKNOWN_LAG,
+    };
     DescribeLogDirsPartition::default()
         .with_partition_index(log.topic_partition().partition)
         .with_partition_size(i64::try_from(log.size()).unwrap_or(i64::MAX))
-        // How far the replica is behind what it may serve.
-        .with_offset_lag((log.high_watermark() - log.log_end_offset()).max(0))
-        .with_is_future_key(false)
+        .with_offset_lag(offset_lag)
+        .with_is_future_key(log.is_future())
 }
 
 pub fn refuse(_: &DescribeLogDirsRequest, code: ErrorCode) -> DescribeLogDirsResponse {

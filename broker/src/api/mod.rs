@@ -18,6 +18,7 @@ pub mod allocate_producer_ids;
 pub mod alter_configs;
 pub mod alter_partition;
 pub mod alter_partition_reassignments;
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod authorized;
 mod config_resource;
@@ -167,6 +168,7 @@ apis! {
     23 OffsetForLeaderEpoch 0..=4 offset_for_leader_epoch OffsetForLeaderEpochRequest boxed;
     32 DescribeConfigs 0..=4 describe_configs DescribeConfigsRequest boxed;
     33 AlterConfigs 0..=2 alter_configs AlterConfigsRequest boxed;
+    34 AlterReplicaLogDirs 0..=2 alter_replica_log_dirs AlterReplicaLogDirsRequest boxed;
     35 DescribeLogDirs 0..=4 describe_log_dirs DescribeLogDirsRequest boxed;
     37 CreatePartitions 0..=3 create_partitions CreatePartitionsRequest boxed;
     42 DeleteGroups 0..=2 delete_groups DeleteGroupsRequest boxed;

@@ -33,7 +33,8 @@ const FUTURE_SUFFIX: &str = "-future";
 const STRAY_SUFFIX: &str = "-stray";
 /// Folders that are no partitions: tiered storage's cache and KRaft's metadata log.
 const NOT_LOGS: [&str; 2] = ["remote-log-index-cache", "__cluster_metadata-0"];
-const MAX_NAME: usize = 255;
+/// Bytes in a name of a folder, at most.
+pub const MAX_NAME: usize = 255;
 
 /// What a folder in a log dir is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +96,16 @@ pub(super) fn delete_name(partition: &TopicPartition) -> String {
     )
 }
 
+/// Name of the folder that a log is copied to when it moves to another dir. May be longer than a file
+/// system takes: [`MAX_NAME`].
+pub fn future_name(partition: &TopicPartition) -> String {
+    format!("{partition}.{}{FUTURE_SUFFIX}", Uuid::new_v4().simple())
+}
+
+pub(super) fn is_future_name(name: &str) -> bool {
+    name.ends_with(FUTURE_SUFFIX)
+}
+
 /// Something to do later, off the hot path.
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -115,6 +126,8 @@ pub(super) struct LogDir {
     jobs: Mutex<Jobs>,
     jobs_changed: Condvar,
     lock: Mutex<Option<File>>,
+    /// Held while one of the checkpoints of the dir is replaced.
+    pub(super) checkpoints: Mutex<()>,
 }
 
 impl LogDir {
@@ -127,6 +140,7 @@ impl LogDir {
             jobs: Mutex::default(),
             jobs_changed: Condvar::new(),
             lock: Mutex::new(None),
+            checkpoints: Mutex::new(()),
         })
     }
 

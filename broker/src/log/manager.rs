@@ -10,25 +10,24 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 
 use super::checkpoint::{
-    HIGH_WATERMARK_FILE, LOG_START_OFFSET_FILE, RECOVERY_POINT_FILE, read_offsets, write_offsets,
+    HIGH_WATERMARK_FILE, LOG_START_OFFSET_FILE, RECOVERY_POINT_FILE, write_offsets,
 };
-use super::dir::{Folder, LogDir, parse_folder};
-use super::fs::{Fs, FsResult};
+use super::dir::LogDir;
+use super::fs::Fs;
+use super::future::discard;
+use super::loading::{DirContents, Loaded, load_all};
 use super::recovery::{self, Opening};
 use super::{Error, Log};
 use crate::clock::Clock;
 use crate::config::topic::LogConfig;
 use crate::types::{Millis, Offset, TopicPartition, Uuid};
 
-const TARGET: &str = "kafka.log.LogManager";
+pub(super) const TARGET: &str = "kafka.log.LogManager";
 /// The rounds begin this long after the start (`log.initial.task.delay.ms`).
 const INITIAL_TASK_DELAY_MS: Millis = 30_000;
-/// A line about a long recovery at most so often.
-const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Longest sleep of a thread that has nothing due.
 const IDLE_MS: Millis = 60_000;
 
@@ -63,6 +62,8 @@ pub struct DirFailure {
     pub dir: PathBuf,
     /// The partitions that were in it; their logs are gone from the manager.
     pub partitions: Vec<TopicPartition>,
+    /// The partitions that were moving into it.
+    pub future_partitions: Vec<TopicPartition>,
     /// No log dir is left: the broker cannot go on and must halt.
     pub none_left: bool,
 }
@@ -73,112 +74,21 @@ type FailureHandler = Box<dyn Fn(DirFailure) + Send + Sync>;
 pub struct LogManager {
     config: ManagerConfig,
     clock: Arc<dyn Clock>,
-    dirs: Vec<Arc<LogDir>>,
-    logs: DashMap<TopicPartition, Arc<Log>>,
-    /// Held while a log is created or deleted.
-    creation: Mutex<()>,
-    high_watermarks: HashMap<TopicPartition, Offset>,
+    pub(super) dirs: Vec<Arc<LogDir>>,
+    pub(super) logs: DashMap<TopicPartition, Arc<Log>>,
+    /// Copies of some of `logs` in the dirs they move to.
+    pub(super) futures: DashMap<TopicPartition, Arc<Log>>,
+    /// Where logs are to be created that are asked for elsewhere than they are.
+    pub(super) preferred: DashMap<TopicPartition, PathBuf>,
+    /// Held while a log is created, deleted or put in the place of another.
+    pub(super) creation: Mutex<()>,
+    /// By log dir.
+    high_watermarks: HashMap<PathBuf, HashMap<TopicPartition, Offset>>,
     failures: Sender<PathBuf>,
     failed: Mutex<Option<Receiver<PathBuf>>>,
     on_failure: Mutex<Option<FailureHandler>>,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     stopped: AtomicBool,
-}
-
-/// What was read from one log dir before its logs are loaded.
-struct DirContents {
-    dir: Arc<LogDir>,
-    clean: bool,
-    recovery_points: HashMap<TopicPartition, Offset>,
-    log_starts: HashMap<TopicPartition, Offset>,
-    high_watermarks: HashMap<TopicPartition, Offset>,
-    partitions: Vec<(String, TopicPartition)>,
-}
-
-fn read_checkpoint(
-    dir: &LogDir,
-    file: &str,
-    instead: &str,
-) -> FsResult<HashMap<TopicPartition, Offset>> {
-    Ok(
-        read_offsets(&dir.fs, &dir.path().join(file))?.unwrap_or_else(|problem| {
-            tracing::warn!(
-                target: TARGET,
-                "Error occurred while reading {file} file of directory {}, {instead}: {problem}",
-                dir.path().display()
-            );
-            HashMap::new()
-        }),
-    )
-}
-
-impl DirContents {
-    fn read(dir: &Arc<LogDir>, now: Millis, config: &ManagerConfig) -> Result<Self, Error> {
-        let io = |error| dir.fail(error);
-        let clean = dir.take_clean_shutdown_marker().map_err(io)?;
-        let recovery_points = read_checkpoint(
-            dir,
-            RECOVERY_POINT_FILE,
-            "resetting the recovery checkpoint to 0",
-        )
-        .map_err(io)?;
-        let log_starts = read_checkpoint(
-            dir,
-            LOG_START_OFFSET_FILE,
-            "resetting to the base offset of the first segment",
-        )
-        .map_err(io)?;
-        let high_watermarks = read_checkpoint(
-            dir,
-            HIGH_WATERMARK_FILE,
-            "starting with the log start offsets as high watermarks",
-        )
-        .map_err(io)?;
-        let mut partitions = Vec::new();
-        for name in dir.fs.list(dir.path(), true).map_err(io)? {
-            match parse_folder(&name) {
-                Some(Folder::Partition(partition)) => partitions.push((name, partition)),
-                Some(Folder::Deleted) => {
-                    let (home, path) = (Arc::clone(dir), dir.path().join(&name));
-                    let due = now + config.default_log_config.file_delete_delay_ms;
-                    dir.submit(due, move || {
-                        if let Err(error) = home.fs.remove_dir(&path) {
-                            home.fail(error);
-                        }
-                    });
-                }
-                Some(Folder::Future(partition)) => tracing::warn!(
-                    target: TARGET,
-                    "{}: an unfinished move of {partition} between log dirs; the folder is kept but not loaded",
-                    dir.path().join(&name).display()
-                ),
-                Some(Folder::Stray) => tracing::warn!(
-                    target: TARGET,
-                    "Loaded stray log: {}",
-                    dir.path().join(&name).display()
-                ),
-                Some(Folder::Ignored) => {}
-                // The embedded store keeps its journal beside the logs.
-                None if name == "embedded-zookeeper" => {}
-                None => {
-                    return Err(Error::Layout {
-                        message: format!(
-                            "Found directory {}, '{name}' is not in the form of topic-partition or topic-partition.uniqueId-delete (if marked for deletion).\nKafka's log directories (and children) should only contain Kafka topic data.",
-                            dir.path().join(&name).display()
-                        ),
-                    });
-                }
-            }
-        }
-        Ok(Self {
-            dir: Arc::clone(dir),
-            clean,
-            recovery_points,
-            log_starts,
-            high_watermarks,
-            partitions,
-        })
-    }
 }
 
 impl LogManager {
@@ -220,9 +130,18 @@ impl LogManager {
                 Err(error) => return Err(error),
             }
         }
-        let logs = DashMap::new();
+        let (logs, futures) = (DashMap::new(), DashMap::new());
         let total: usize = contents.iter().map(|dir| dir.partitions.len()).sum();
-        Self::load_all(&config, &clock, topic_config, &contents, &logs)?;
+        load_all(
+            &config,
+            &clock,
+            topic_config,
+            &contents,
+            Loaded {
+                logs: &logs,
+                futures: &futures,
+            },
+        )?;
         let unclean: Vec<String> = contents
             .iter()
             .filter(|dir| !dir.clean && !dir.partitions.is_empty())
@@ -241,13 +160,15 @@ impl LogManager {
         Self::some_online(&dirs)?;
         let high_watermarks = contents
             .into_iter()
-            .flat_map(|dir| dir.high_watermarks)
+            .map(|dir| (dir.dir.path().to_path_buf(), dir.high_watermarks))
             .collect();
         Ok(Arc::new(Self {
             config,
             clock,
             dirs,
             logs,
+            futures,
+            preferred: DashMap::new(),
             creation: Mutex::new(()),
             high_watermarks,
             failures,
@@ -283,6 +204,8 @@ impl LogManager {
         let mut seen = HashSet::new();
         for path in &config.log_dirs {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            // Without a slash at the end, as Kafka names it to clients.
+            let path: PathBuf = path.components().collect();
             let dir = LogDir::new(path.clone(), fs.clone());
             dir.report_to(failures.clone());
             match dir.prepare() {
@@ -305,121 +228,6 @@ impl LogManager {
         }
         Self::some_online(&dirs)?;
         Ok(dirs)
-    }
-
-    fn load_all(
-        config: &ManagerConfig,
-        clock: &Arc<dyn Clock>,
-        topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
-        contents: &[DirContents],
-        logs: &DashMap<TopicPartition, Arc<Log>>,
-    ) -> Result<(), Error> {
-        let first_error: Mutex<Option<Error>> = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for dir in contents {
-                let path = dir.dir.path().display();
-                let count = dir.partitions.len();
-                if count == 0 {
-                    tracing::info!(target: TARGET, "No logs found to be loaded in {path}");
-                    continue;
-                }
-                if dir.clean {
-                    tracing::info!(
-                        target: TARGET,
-                        "Skipping recovery of {count} logs from {path} since clean shutdown file was found"
-                    );
-                } else {
-                    tracing::info!(
-                        target: TARGET,
-                        "Recovering {count} logs from {path} since no clean shutdown file was found"
-                    );
-                }
-                let next = Arc::new(AtomicUsize::new(0));
-                let done = Arc::new(AtomicUsize::new(0));
-                let reported = Arc::new(Mutex::new(Instant::now()));
-                for _ in 0..config.num_recovery_threads_per_data_dir.clamp(1, count) {
-                    let (next, done) = (Arc::clone(&next), Arc::clone(&done));
-                    let reported = Arc::clone(&reported);
-                    let first_error = &first_error;
-                    scope.spawn(move || {
-                        while let Some((name, partition)) =
-                            dir.partitions.get(next.fetch_add(1, Ordering::Relaxed))
-                        {
-                            if first_error.lock().is_some() || dir.dir.is_offline() {
-                                return;
-                            }
-                            let opening = Opening {
-                                home: Arc::clone(&dir.dir),
-                                dir: dir.dir.path().join(name),
-                                partition: partition.clone(),
-                                config: topic_config(&partition.topic),
-                                clock: Arc::clone(clock),
-                                log_start: dir.log_starts.get(partition).copied().unwrap_or(0),
-                                recovery_point: dir
-                                    .recovery_points
-                                    .get(partition)
-                                    .copied()
-                                    .unwrap_or(0),
-                                clean: dir.clean,
-                                producer_id_expiration_ms: config.producer_id_expiration_ms,
-                            };
-                            if let Err(error) = Self::load_one(opening, logs) {
-                                first_error.lock().get_or_insert(error);
-                            }
-                            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                            let mut reported = reported.lock();
-                            if reported.elapsed() >= PROGRESS_EVERY {
-                                *reported = Instant::now();
-                                tracing::info!(
-                                    target: TARGET,
-                                    "Loading logs: {done}/{count} completed in {}",
-                                    dir.dir.path().display()
-                                );
-                            }
-                        }
-                    });
-                }
-            }
-        });
-        match first_error.into_inner() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    }
-
-    /// Loads one log. An I/O error takes its dir offline and is no error here.
-    fn load_one(opening: Opening, logs: &DashMap<TopicPartition, Arc<Log>>) -> Result<(), Error> {
-        let started = Instant::now();
-        let home = Arc::clone(&opening.home);
-        match recovery::open(opening) {
-            Ok(log) => {
-                tracing::debug!(
-                    target: TARGET,
-                    "Completed load of {log} with {} segments and log-end-offset {} in {}ms",
-                    log.number_of_segments(),
-                    log.log_end_offset(),
-                    started.elapsed().as_millis()
-                );
-                match logs.entry(log.topic_partition().clone()) {
-                    Entry::Vacant(vacant) => {
-                        vacant.insert(log);
-                        Ok(())
-                    }
-                    Entry::Occupied(other) => Err(Error::Layout {
-                        message: format!(
-                            "Duplicate log directories for {} are found in both {} and {}. Recover broker from this failure by manually deleting one of the two directories for this partition. It is recommended to delete the partition in the log directory that is known to have failed recently.",
-                            log.topic_partition(),
-                            log.path().display(),
-                            other.get().path().display()
-                        ),
-                    }),
-                }
-            }
-            Err(error) => {
-                home.fail(error);
-                Ok(())
-            }
-        }
     }
 
     /// Who is told when a log dir fails; called on a thread of the manager.
@@ -510,7 +318,7 @@ impl LogManager {
                 return;
             }
             match failure {
-                Ok(dir) => manager.handle_failure(dir),
+                Ok(dir) => manager.handle_failure(&dir),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -524,21 +332,16 @@ impl LogManager {
         }
     }
 
-    fn handle_failure(&self, dir: PathBuf) {
-        let partitions = self.fail_dir(&dir);
-        let none_left = self.dirs.iter().all(|dir| dir.is_offline());
-        if none_left {
+    fn handle_failure(&self, dir: &Path) {
+        let failure = self.fail_dir(dir);
+        if failure.none_left {
             tracing::error!(
                 target: TARGET,
                 "Shutdown broker because all log dirs have failed"
             );
         }
         if let Some(handler) = &*self.on_failure.lock() {
-            handler(DirFailure {
-                dir,
-                partitions,
-                none_left,
-            });
+            handler(failure);
         }
     }
 
@@ -564,20 +367,22 @@ impl LogManager {
         }
     }
 
+    /// The current log of a partition.
     pub fn log(&self, partition: &TopicPartition) -> Option<Arc<Log>> {
         self.logs.get(partition).map(|log| Arc::clone(&log))
     }
 
+    /// All logs, also those that are copies on their way to another dir.
     pub fn logs(&self) -> Vec<Arc<Log>> {
-        self.logs.iter().map(|log| Arc::clone(&log)).collect()
+        let current = self.logs.iter().map(|log| Arc::clone(&log));
+        let futures = self.futures.iter().map(|log| Arc::clone(&log));
+        current.chain(futures).collect()
     }
 
     fn logs_in(&self, dir: &LogDir) -> Vec<Arc<Log>> {
-        self.logs
-            .iter()
-            .filter(|log| log.log_dir() == dir.path())
-            .map(|log| Arc::clone(&log))
-            .collect()
+        let mut logs = self.logs();
+        logs.retain(|log| log.log_dir() == dir.path());
+        logs
     }
 
     /// Online dirs, the one with the fewest logs first.
@@ -599,7 +404,8 @@ impl LogManager {
         counted.into_iter().map(|(_, dir)| dir).collect()
     }
 
-    /// The log, created in the dir with the fewest logs when absent. `is_new` false with an
+    /// The log, created when absent: in the dir that was asked for ([`Self::prefer_dir`]), else in
+    /// the one with the fewest logs. `is_new` false with an
     /// offline dir present: [`Error::Offline`], because the log may be there.
     pub fn get_or_create(
         &self,
@@ -628,47 +434,69 @@ impl LogManager {
         if let Some(log) = self.log(partition) {
             return Ok(log);
         }
-        if !is_new && let Some(offline) = self.dirs.iter().find(|dir| dir.is_offline()) {
-            return Err(Error::Offline {
-                dir: offline.path().display().to_string(),
-            });
+        if !is_new {
+            self.check_all_online()?;
         }
+        let preferred = self.preferred.get(partition).map(|dir| dir.clone());
         let mut last_error = Error::Offline {
             dir: "all log dirs".to_owned(),
         };
         for home in self.dirs_by_load() {
-            let dir = home.path().join(partition.to_string());
-            let opened = home.fs.create_dir_all(&dir).and_then(|()| {
-                recovery::open(Opening {
-                    home: Arc::clone(home),
-                    dir: dir.clone(),
-                    partition: partition.clone(),
-                    config: config.clone(),
-                    clock: Arc::clone(&self.clock),
-                    log_start: 0,
-                    recovery_point: 0,
-                    clean: true,
-                    producer_id_expiration_ms: self.config.producer_id_expiration_ms,
-                })
-            });
-            match opened {
+            if preferred.as_ref().is_some_and(|dir| dir != home.path()) {
+                continue;
+            }
+            match self.create_in(home, &partition.to_string(), partition, config.clone()) {
                 Ok(log) => {
                     self.logs.insert(partition.clone(), Arc::clone(&log));
-                    tracing::info!(
-                        target: TARGET,
-                        "Created log for partition {partition} in {} with properties {{}}",
-                        dir.display()
-                    );
+                    self.preferred.remove(partition);
                     return Ok(log);
                 }
-                Err(error) => last_error = home.fail(error),
+                Err(error) => last_error = error,
             }
         }
         Err(last_error)
     }
 
-    /// Renames the log's folder to `-delete` and removes it after `file.delete.delay.ms`.
+    pub(super) fn check_all_online(&self) -> Result<(), Error> {
+        self.dirs.iter().try_for_each(|dir| dir.check_online())
+    }
+
+    /// Creates an empty log in the folder `name` of `home`.
+    pub(super) fn create_in(
+        &self,
+        home: &Arc<LogDir>,
+        name: &str,
+        partition: &TopicPartition,
+        config: LogConfig,
+    ) -> Result<Arc<Log>, Error> {
+        home.check_online()?;
+        let dir = home.path().join(name);
+        let opened = home.fs.create_dir_all(&dir).and_then(|()| {
+            recovery::open(Opening {
+                home: Arc::clone(home),
+                dir: dir.clone(),
+                partition: partition.clone(),
+                config,
+                clock: Arc::clone(&self.clock),
+                log_start: 0,
+                recovery_point: 0,
+                clean: true,
+                producer_id_expiration_ms: self.config.producer_id_expiration_ms,
+            })
+        });
+        let log = opened.map_err(|error| home.fail(error))?;
+        tracing::info!(
+            target: TARGET,
+            "Created log for partition {partition} in {} with properties {{}}",
+            dir.display()
+        );
+        Ok(log)
+    }
+
+    /// Renames the log's folder to `-delete` and removes it after `file.delete.delay.ms`; that of a
+    /// copy on its way to another dir likewise.
     pub fn delete(&self, partition: &TopicPartition) -> Result<(), Error> {
+        self.delete_future(partition)?;
         let _creation = self.creation.lock();
         let Some((_, log)) = self.logs.remove(partition) else {
             return match self.dirs.iter().find(|dir| dir.is_offline()) {
@@ -678,47 +506,41 @@ impl LogManager {
                 None => Ok(()),
             };
         };
-        let path = log.rename_for_deletion()?;
-        tracing::info!(
-            target: TARGET,
-            "Log for partition {partition} is renamed to {} and is scheduled for deletion",
-            path.display()
-        );
-        let due = self.clock.now() + self.config.default_log_config.file_delete_delay_ms;
-        let home = Arc::clone(&log.home);
-        home.submit(due, move || {
-            if log.delete_files().is_ok() {
-                tracing::info!(
-                    target: TARGET,
-                    "Deleted log for partition {} in {}.",
-                    log.topic_partition(),
-                    log.path().display()
-                );
-            }
-        });
-        Ok(())
+        discard(log, self.due_for_deletion())
     }
 
-    /// `replication-offset-checkpoint` of all dirs, read at start.
-    pub fn checkpointed_high_watermarks(&self) -> HashMap<TopicPartition, Offset> {
-        self.high_watermarks.clone()
+    pub(super) fn due_for_deletion(&self) -> Millis {
+        self.clock.now() + self.config.default_log_config.file_delete_delay_ms
+    }
+
+    /// What `replication-offset-checkpoint` of the log's dir said at start; 0 when nothing.
+    pub fn checkpointed_high_watermark(&self, log: &Log) -> Offset {
+        self.high_watermarks
+            .get(log.log_dir())
+            .and_then(|offsets| offsets.get(log.topic_partition()))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Writes `file` in every online dir with what `entry` says of its logs.
     fn checkpoint(&self, file: &str, entry: impl Fn(&Log) -> Option<Offset>) {
         for dir in self.dirs.iter().filter(|dir| !dir.is_offline()) {
             // An error took the dir offline and was logged there.
-            let _ = Self::checkpoint_dir(dir, file, &self.logs_in(dir), &entry);
+            let _ = self.checkpoint_in(dir, file, &entry);
         }
     }
 
-    fn checkpoint_dir(
+    /// [`Self::checkpoint`] of one dir.
+    pub(super) fn checkpoint_in(
+        &self,
         dir: &LogDir,
         file: &str,
-        logs: &[Arc<Log>],
         entry: impl Fn(&Log) -> Option<Offset>,
     ) -> Result<(), Error> {
-        let entries: Vec<(TopicPartition, Offset)> = logs
+        // Rounds, moves and the stop all write them; the last to look is the last to write.
+        let _alone = dir.checkpoints.lock();
+        let entries: Vec<(TopicPartition, Offset)> = self
+            .logs_in(dir)
             .iter()
             .filter_map(|log| Some((log.topic_partition().clone(), entry(log)?)))
             .collect();
@@ -760,27 +582,44 @@ impl LogManager {
             .collect()
     }
 
-    /// Takes `dir` offline after an I/O error; returns the partitions whose logs were in it.
-    pub fn fail_dir(&self, dir: &Path) -> Vec<TopicPartition> {
-        let Some(home) = self.dirs.iter().find(|known| known.path() == dir) else {
-            return Vec::new();
-        };
+    /// Takes `dir` offline after an I/O error; its logs are gone from the manager.
+    pub fn fail_dir(&self, dir: &Path) -> DirFailure {
         let _creation = self.creation.lock();
-        home.take_offline();
-        let mut partitions = Vec::new();
-        for log in self.logs_in(home) {
-            self.logs.remove(log.topic_partition());
-            partitions.push(log.topic_partition().clone());
+        let mut failure = DirFailure {
+            dir: dir.to_path_buf(),
+            partitions: Vec::new(),
+            future_partitions: Vec::new(),
+            none_left: false,
+        };
+        if let Some(home) = self.dirs.iter().find(|known| known.path() == dir) {
+            home.take_offline();
+            for (logs, gone) in [
+                (&self.logs, &mut failure.partitions),
+                (&self.futures, &mut failure.future_partitions),
+            ] {
+                logs.retain(|partition, log| {
+                    let stays = log.log_dir() != dir;
+                    if !stays {
+                        gone.push(partition.clone());
+                    }
+                    stays
+                });
+            }
+            home.unlock();
+            let names = |partitions: &[TopicPartition]| {
+                let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+                names.join(",")
+            };
+            tracing::warn!(
+                target: TARGET,
+                "Logs for partitions {} are offline and logs for future partitions {} are offline due to failure on log directory {}",
+                names(&failure.partitions),
+                names(&failure.future_partitions),
+                dir.display()
+            );
         }
-        home.unlock();
-        let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
-        tracing::warn!(
-            target: TARGET,
-            "Stopping serving logs in dir {}. Logs for partitions {} are offline",
-            dir.display(),
-            names.join(",")
-        );
-        partitions
+        failure.none_left = self.dirs.iter().all(|dir| dir.is_offline());
+        failure
     }
 
     /// Flush, producer snapshots, checkpoints, then the clean-shutdown marker; in parallel. A
@@ -833,13 +672,9 @@ impl LogManager {
             }
         });
         let checkpoints = [
-            Self::checkpoint_dir(dir, RECOVERY_POINT_FILE, &logs, |log| {
-                Some(log.recovery_point())
-            }),
-            Self::checkpoint_dir(dir, LOG_START_OFFSET_FILE, &logs, log_start_to_keep),
-            Self::checkpoint_dir(dir, HIGH_WATERMARK_FILE, &logs, |log| {
-                Some(log.high_watermark())
-            }),
+            self.checkpoint_in(dir, RECOVERY_POINT_FILE, |log| Some(log.recovery_point())),
+            self.checkpoint_in(dir, LOG_START_OFFSET_FILE, log_start_to_keep),
+            self.checkpoint_in(dir, HIGH_WATERMARK_FILE, |log| Some(log.high_watermark())),
         ];
         if !failed.into_inner()
             && checkpoints.iter().all(Result::is_ok)
@@ -852,7 +687,7 @@ impl LogManager {
 }
 
 /// The log start offset, when the name of the first segment does not tell it.
-fn log_start_to_keep(log: &Log) -> Option<Offset> {
+pub(super) fn log_start_to_keep(log: &Log) -> Option<Offset> {
     let first = log.segments.load().first().map_or(0, |s| s.base_offset());
     let start = log.log_start_offset();
     (start > first).then_some(start)

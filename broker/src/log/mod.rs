@@ -11,8 +11,8 @@
 //! 6. After one I/O error the log dir is offline, and every call here answers so.
 //!
 //! Files: `segment.rs` with its three indexes; `append.rs`, `read.rs`, `truncate.rs`,
-//! `retention.rs` what a log does; `recovery.rs` how one is opened; `dir.rs`, `manager.rs` all of
-//! them.
+//! `retention.rs` what a log does; `recovery.rs` how one is opened; `dir.rs`, `loading.rs`,
+//! `manager.rs` all of them; `future.rs` moves one to another dir.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -40,8 +40,10 @@ mod append;
 mod checkpoint;
 pub mod dir;
 pub mod fs;
+mod future;
 mod index_file;
 pub(crate) mod leader_epochs;
+mod loading;
 pub mod manager;
 mod offset_index;
 mod producer_state;
@@ -160,6 +162,9 @@ pub enum Error {
     /// The log dir is offline; nothing is read from or written to it any more.
     #[error("{dir}: the log dir is offline")]
     Offline { dir: String },
+    /// Not one of `log.dirs`.
+    #[error("Log dir {dir} is not found in the config.")]
+    UnknownDir { dir: String },
     /// Another process or broker uses the dir.
     #[error(
         "Failed to acquire lock on file .lock in {dir}. A Kafka instance in another process or thread is using this directory."
@@ -197,6 +202,7 @@ impl KafkaCode for Error {
         match self {
             Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             Self::Io { .. } | Self::Offline { .. } => ErrorCode::KafkaStorageError,
+            Self::UnknownDir { .. } => ErrorCode::LogDirNotFound,
             Self::Locked { .. } | Self::Layout { .. } | Self::UnexpectedOffset { .. } => {
                 ErrorCode::UnknownServerError
             }
@@ -535,6 +541,24 @@ impl Log {
     /// Keeps 6.
     fn io<T>(&self, result: FsResult<T>) -> Result<T, Error> {
         result.map_err(|error| self.home.fail(error))
+    }
+
+    /// Like [`Self::io`], for what opens files by name and may meet a rename of the folder: then once
+    /// more, under the new name.
+    fn io_by_name<T>(&self, mut attempt: impl FnMut() -> FsResult<T>) -> Result<T, Error> {
+        match attempt() {
+            Err(error) if error.is_not_found() && self.is_renamed(&error.path) => {
+                self.io(attempt())
+            }
+            done => self.io(done),
+        }
+    }
+
+    /// Whether `path` was in the folder under another name than it has now.
+    fn is_renamed(&self, path: &Path) -> bool {
+        // A rename under way is over then.
+        let _writer = self.writer.lock();
+        path.parent() != Some(self.place.dir.load().as_path())
     }
 
     /// Runs `job` on the dir's thread in `delay_ms`, if the log still exists then.

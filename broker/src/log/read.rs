@@ -43,15 +43,13 @@ impl Log {
         // A segment that compaction or DeleteRecords emptied from here on holds nothing: go on.
         while let Some(segment) = segments.get(at) {
             let next_base = segments.get(at + 1).map(|next| next.base_offset());
-            let found = self.io(self.read_segment(segment, next_base, &request, &mut info))?;
+            let found =
+                self.io_by_name(|| self.read_segment(segment, next_base, &request, &mut info))?;
             if found {
                 if request.with_aborted {
-                    info.aborted = Some(self.io(Self::aborted_in(
-                        &segments[at..],
-                        &request,
-                        &info,
-                        log_end,
-                    ))?);
+                    info.aborted = Some(self.io_by_name(|| {
+                        Self::aborted_in(&segments[at..], &request, &info, log_end)
+                    })?);
                 }
                 return Ok(info);
             }
@@ -155,7 +153,7 @@ impl Log {
         self.home.check_online()?;
         let segments = self.segments.load();
         let start = self.log_start_offset();
-        self.io((|| {
+        self.io_by_name(|| {
             for segment in segments.iter() {
                 if segment.largest_timestamp()? < timestamp {
                     continue;
@@ -167,14 +165,14 @@ impl Log {
                 });
             }
             Ok(None)
-        })())
+        })
     }
 
     /// The record with the largest timestamp (ListOffsets −3).
     pub fn max_timestamp(&self) -> Result<Option<TimestampOffset>, Error> {
         self.home.check_online()?;
         let segments = self.segments.load();
-        self.io((|| {
+        self.io_by_name(|| {
             let mut best: Option<(&Arc<Segment>, Millis, Offset)> = None;
             for segment in segments.iter() {
                 let max = segment.max_timestamp()?;
@@ -192,7 +190,7 @@ impl Log {
             Self::find_record(segment, position, |at, _, batch| {
                 batch.max_timestamp == timestamp && at == timestamp
             })
-        })())
+        })
     }
 
     /// The first record, in the batches from `position` on, that `wanted` (timestamp, offset,

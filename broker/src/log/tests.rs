@@ -15,6 +15,7 @@ use crate::record::validate::Prepared;
 mod crash;
 mod life;
 mod model;
+mod moves;
 mod transactions;
 
 /// Start of the manual clock.

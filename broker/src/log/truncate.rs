@@ -163,8 +163,10 @@ impl Log {
             files.extend(self.io(snapshot)?);
         }
         self.later(self.config.load().file_delete_delay_ms, move |log| {
-            for file in &files {
-                log.io(log.home.fs.remove(file))?;
+            // Its folder may have another name by now.
+            let dir = log.path();
+            for name in files.iter().filter_map(|file| file.file_name()) {
+                log.io(log.home.fs.remove(&dir.join(name)))?;
             }
             tracing::debug!(
                 target: "kafka.log.LocalLog",
@@ -232,10 +234,19 @@ impl Log {
 
     /// Renames the folder to `-delete`; no use of the log afterwards. Returns the new path.
     pub(super) fn rename_for_deletion(&self) -> Result<PathBuf, Error> {
+        self.rename(&delete_name(&self.topic_partition), true)
+    }
+
+    /// Renames the folder within its dir; a log that `closes` takes no more appends. Returns the new
+    /// path.
+    pub(super) fn rename(&self, name: &str, closes: bool) -> Result<PathBuf, Error> {
         self.home.check_online()?;
+        // Whoever writes one of the files by its name.
+        let _topic_id = self.topic_id.lock();
         let mut writer = self.writer.lock();
+        let _epochs = self.epochs.write();
         let from = self.path();
-        let to = self.home.path().join(delete_name(&self.topic_partition));
+        let to = self.home.path().join(name);
         // Segments that readers still hold need their descriptors before the names change.
         for segment in self.segments.load().iter() {
             let _ = segment.file();
@@ -243,7 +254,7 @@ impl Log {
         self.io(self.home.fs.rename(&from, &to))?;
         self.io(self.home.fs.sync_dir(self.home.path()))?;
         self.place.dir.store(Arc::new(to.clone()));
-        writer.closed = true;
+        writer.closed |= closes;
         Ok(to)
     }
 

@@ -2,12 +2,13 @@
 //! (`kafka.server.ReplicaManager`, `kafka.cluster.Partition`).
 //!
 //! `state.rs` decides (epochs, ISR, high watermark), `partition.rs` is one partition with its log
-//! and its waiting requests, `manager.rs` all of them and what the controller orders,
+//! and its waiting requests, `manager.rs` all of them, `orders.rs` what the controller orders,
 //! `append.rs`, `fetch.rs`, `offsets.rs` what clients ask, `session.rs` and `fetch_context.rs`
 //! incremental fetch sessions, `selector.rs` from which replica a consumer reads.
 //!
 //! Between brokers: `fetcher/` copies what other brokers lead, cutting by `truncation.rs`; `isr.rs`
-//! takes changes of the ISR to the controller, in the shape of `alter_partition.rs`.
+//! takes changes of the ISR to the controller, in the shape of `alter_partition.rs`. Between log
+//! dirs of this broker: `alter_log_dirs.rs`, with the same core.
 //!
 //! Invariants:
 //! 1. A partition's leadership does not change while an append to it runs (a shared lock, taken
@@ -17,6 +18,7 @@
 //! 3. What a client may read ends at the high watermark (read_uncommitted) or the last stable offset
 //!    (read_committed), taken before the read.
 
+pub mod alter_log_dirs;
 pub mod alter_partition;
 mod append;
 mod fetch;
@@ -25,10 +27,12 @@ pub mod fetcher;
 mod isr;
 pub mod manager;
 pub mod offsets;
+mod orders;
 pub mod partition;
 pub mod selector;
 pub mod session;
 pub mod state;
+mod throttles;
 pub mod truncation;
 
 pub use append::{AppendFailure, Appended, ToAppend};

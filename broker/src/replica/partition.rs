@@ -17,6 +17,8 @@ use crate::purgatory::{ANY_WEIGHT, OffsetWatchers, Watchers};
 use crate::record::validate::Prepared;
 use crate::types::{BrokerId, LeaderEpoch, Millis, Offset, TopicPartition, Uuid};
 
+mod future;
+
 const FETCHER: &str = "kafka.server.ReplicaFetcherThread";
 
 /// What may hold the high watermark back.
@@ -53,6 +55,8 @@ impl Waiting {
 struct Inner {
     state: State,
     log: Option<Arc<Log>>,
+    /// A copy of `log` that grows in another log dir.
+    future: Option<Arc<Log>>,
 }
 
 /// One partition this broker holds.
@@ -97,6 +101,7 @@ impl Partition {
             inner: RwLock::new(Inner {
                 state: State::new(local),
                 log: None,
+                future: None,
             }),
             generation: AtomicU64::new(0),
             waiting: Waiting::default(),
@@ -309,7 +314,7 @@ impl Partition {
     ) -> Result<Option<IsrProposal>, ErrorCode> {
         let (proposal, high_watermark) = {
             let mut inner = self.inner.write();
-            let Inner { state, log } = &mut *inner;
+            let Inner { state, log, .. } = &mut *inner;
             let Some(log) = log.as_ref().filter(|_| state.is_leader()) else {
                 return Err(ErrorCode::NotLeaderOrFollower);
             };
@@ -369,7 +374,7 @@ impl Partition {
     ) -> bool {
         let (outcome, high_watermark) = {
             let mut inner = self.inner.write();
-            let Inner { state, log } = &mut *inner;
+            let Inner { state, log, .. } = &mut *inner;
             let outcome = state.on_isr_answer(proposal, answer.clone());
             let high_watermark = match log {
                 Some(log) if outcome == IsrOutcome::Committed => {
@@ -550,11 +555,16 @@ impl Partition {
         done.map_err(|error| self.log_failure(&error))
     }
 
-    /// The smallest log start offset of the replicas that live.
+    /// The smallest log start offset of the replicas that live, and of a copy on its way to another
+    /// log dir.
     pub fn low_watermark(&self, is_alive: impl Fn(BrokerId) -> bool) -> Result<Offset, ErrorCode> {
         let inner = self.inner.read();
         let log = Self::checked_log(&inner, None, true)?;
-        Ok(inner.state.low_watermark(log.log_start_offset(), is_alive))
+        let low_watermark = inner.state.low_watermark(log.log_start_offset(), is_alive);
+        Ok(match &inner.future {
+            Some(future) => low_watermark.min(future.log_start_offset()),
+            None => low_watermark,
+        })
     }
 
     /// Takes `decision` as leader over `log`. `None` when it is outdated, else whether this broker
@@ -615,6 +625,7 @@ impl Partition {
             let local = inner.state.local();
             inner.state = State::new(local);
             inner.log = None;
+            inner.future = None;
         }
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.waiting.signal_all();

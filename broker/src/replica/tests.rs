@@ -35,6 +35,7 @@ use crate::zk::{CreateMode, Store, data, paths};
 
 mod exploration;
 pub(super) mod memory;
+mod moves;
 
 const ME: BrokerId = 1;
 const OTHER: BrokerId = 2;
@@ -52,11 +53,15 @@ struct Fixture {
 }
 
 fn open_logs(dir: &TempDir) -> Arc<LogManager> {
+    open_logs_in(&[dir.path()])
+}
+
+fn open_logs_in(dirs: &[&std::path::Path]) -> Arc<LogManager> {
     let config = Config::from_pairs(&[]).unwrap();
     let default_log_config = config.log_config(&Properties::new());
     LogManager::open(
         ManagerConfig {
-            log_dirs: vec![dir.path().to_path_buf()],
+            log_dirs: dirs.iter().map(|dir| dir.to_path_buf()).collect(),
             num_recovery_threads_per_data_dir: 1,
             default_log_config: default_log_config.clone(),
             retention_check_interval_ms: 300_000,
@@ -997,6 +1002,7 @@ async fn a_failed_log_dir_takes_its_partitions_offline() {
     let failure = DirFailure {
         dir: fixture.dir.path().to_path_buf(),
         partitions: vec![partition(0)],
+        future_partitions: Vec::new(),
         none_left: false,
     };
     fixture

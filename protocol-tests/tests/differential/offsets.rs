@@ -1,6 +1,9 @@
-//! ListOffsets, OffsetForLeaderEpoch, DeleteRecords, DescribeLogDirs.
+//! ListOffsets, OffsetForLeaderEpoch, DeleteRecords, DescribeLogDirs, AlterReplicaLogDirs.
 
 use anyhow::Result;
+use kafka_protocol::messages::alter_replica_log_dirs_request::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic,
+};
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
@@ -10,9 +13,10 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use kafka_protocol::messages::{
-    BrokerId, DeleteRecordsRequest, DescribeLogDirsRequest, ListOffsetsRequest,
-    OffsetForLeaderEpochRequest,
+    AlterReplicaLogDirsRequest, BrokerId, DeleteRecordsRequest, DescribeLogDirsRequest,
+    ListOffsetsRequest, OffsetForLeaderEpochRequest,
 };
+use kafka_protocol::protocol::StrBytes;
 use protocol_tests::batches::{Batch, Record, TIME};
 use protocol_tests::differential::{Case, Test};
 
@@ -25,7 +29,10 @@ pub(crate) const CASES: &[Test] = &[
 ];
 
 /// First of all cases: it compares the sizes of all partitions.
-pub(crate) const LOG_DIRS: &[Test] = &[("describe log dirs", log_dirs)];
+pub(crate) const LOG_DIRS: &[Test] = &[
+    ("describe log dirs", log_dirs),
+    ("alter replica log dirs", alter_log_dirs),
+];
 
 /// Batches at offsets 0, 3 and 6, of which the second has the greatest time.
 fn fill(case: &mut Case<'_>, name: &str, configs: &[(&str, &str)]) -> Result<()> {
@@ -285,6 +292,64 @@ fn log_dirs(case: &mut Case<'_>) -> Result<()> {
         case.ask(version, "twice", request(twice))?;
         let all = DescribeLogDirsRequest::default().with_topics(None);
         case.ask(version, "all", all)?;
+    }
+    Ok(())
+}
+
+fn alter_log_dirs(case: &mut Case<'_>) -> Result<()> {
+    topic(case, "log-dirs-moved", 2, &[])?;
+    let described = case.ask(
+        1,
+        "where they are",
+        DescribeLogDirsRequest::default().with_topics(None),
+    )?;
+    let own = described.map(|answer| answer.results[0].log_dir.clone());
+    let one = |path: &StrBytes, topics: &[(&str, &[i32])]| {
+        let topics = topics.iter().map(|(name, partitions)| {
+            AlterReplicaLogDirTopic::default()
+                .with_name(topic_name(name))
+                .with_partitions(partitions.to_vec())
+        });
+        AlterReplicaLogDir::default()
+            .with_path(path.clone())
+            .with_topics(topics.collect())
+    };
+    // As long as a copy's folder may be, and longer: the name comes first.
+    let (longest, too_long) = ("x".repeat(213), "x".repeat(214));
+    let nowhere = StrBytes::from_static_str("/no/such/dir");
+    for version in case.versions::<AlterReplicaLogDirsRequest>() {
+        let request = |dirs| AlterReplicaLogDirsRequest::default().with_dirs(dirs);
+        let mut ask = |what: &str, topic: &str, partitions: &[i32]| {
+            let there = own.map(|own| request(vec![one(own, &[(topic, partitions)])]));
+            case.ask_each(version, what, there)?;
+            let elsewhere = request(vec![one(&nowhere, &[(topic, partitions)])]);
+            case.ask(version, &format!("{what}, unknown dir"), elsewhere)?;
+            anyhow::Ok(())
+        };
+        ask("where it is", "log-dirs-moved", &[0])?;
+        ask("unknown partition", "log-dirs-moved", &[7])?;
+        ask("partition -1", "log-dirs-moved", &[-1])?;
+        ask("unknown topic", "no-such", &[0])?;
+        ask("longest name", &longest, &[0])?;
+        ask("name too long", &too_long, &[0])?;
+        ask("no name", "", &[0])?;
+        ask("no partitions", "log-dirs-moved", &[])?;
+        case.ask(version, "none", request(vec![]))?;
+        let slash = own.map(|own| {
+            let path = StrBytes::from_string(format!("{own}/"));
+            request(vec![one(&path, &[("log-dirs-moved", &[0])])])
+        });
+        case.ask_each(version, "a slash at the end", slash)?;
+        let twice = own.map(|own| {
+            request(vec![
+                one(&nowhere, &[("log-dirs-moved", &[0])]),
+                one(own, &[("log-dirs-moved", &[0])]),
+            ])
+        });
+        case.ask_each(version, "twice, the last is right", twice)?;
+        let relative = StrBytes::from_static_str("data");
+        let relative = request(vec![one(&relative, &[("log-dirs-moved", &[0])])]);
+        case.ask(version, "a relative path", relative)?;
     }
     Ok(())
 }

@@ -708,6 +708,7 @@ async fn stopped_and_offline_replicas_follow_no_more() {
             let failure = DirFailure {
                 dir: node.dir.path().to_owned(),
                 partitions: vec![partition()],
+                future_partitions: Vec::new(),
                 none_left: true,
             };
             let runtime = tokio::runtime::Handle::current();

@@ -466,7 +466,7 @@ fn new_logs_go_where_fewest_are_and_are_found_again() {
     assert_eq!(manager.logs().len(), 4);
     assert!(manager.dirs().iter().all(|dir| dir.total_bytes > 0));
     // While a dir is offline, a log that is not new may be in it.
-    let lost = manager.fail_dir(paths[0]);
+    let lost = manager.fail_dir(paths[0]).partitions;
     assert_eq!(lost.len(), 2);
     assert!(matches!(
         manager.get_or_create(&lost[0], None, false, config.clone()),

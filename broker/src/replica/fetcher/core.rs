@@ -187,6 +187,9 @@ pub struct Settings {
     pub backoff_ms: Millis,
     /// `replica.fetch.max.bytes`, for each partition.
     pub max_bytes: i32,
+    /// Asks for one partition until it is done, so that each is behind for as short as possible. For
+    /// leaders that answer without a fetch session.
+    pub one_at_a_time: bool,
 }
 
 /// One fetcher.
@@ -399,7 +402,11 @@ impl Fetcher {
     }
 
     fn fetch_ask(&mut self, logs: &impl FollowerLogs) -> Option<FetchAsk> {
-        let max_bytes = self.settings.max_bytes;
+        let Settings {
+            max_bytes,
+            one_at_a_time,
+            ..
+        } = self.settings;
         let following = &self.following;
         let throttled = &self.throttled;
         let wanted = |partition: &TopicPartition| {
@@ -429,8 +436,13 @@ impl Fetcher {
                     Some((one.served, partition.clone(), wanted(partition)?))
                 })
                 .collect();
-            // Topics together: an answer repeats its topic for each run of partitions.
-            all.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+            if one_at_a_time {
+                all.sort_by(|a, b| (b.0, &a.1).cmp(&(a.0, &b.1)));
+                all.truncate(1);
+            } else {
+                // Topics together: an answer repeats its topic for each run of partitions.
+                all.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+            }
             all.into_iter()
                 .map(|(_, partition, sent)| (partition, sent))
                 .collect()

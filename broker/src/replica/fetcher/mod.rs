@@ -59,7 +59,7 @@ pub struct Fetchers {
 }
 
 /// Which fetcher of a leader a partition goes to (`AbstractFetcherManager.getFetcherId`).
-fn fetcher_number(partition: &TopicPartition, fetchers: i32) -> i32 {
+pub(super) fn fetcher_number(partition: &TopicPartition, fetchers: i32) -> i32 {
     let hash = java_string_hash(&partition.topic)
         .wrapping_mul(31)
         .wrapping_add(partition.partition);
@@ -177,6 +177,7 @@ fn spawn(
     let fetcher = Arc::new(Mutex::new(Fetcher::new(Settings {
         backoff_ms: i64::from(config.replica_fetch_backoff_ms()),
         max_bytes: config.replica_fetch_max_bytes(),
+        one_at_a_time: false,
     })));
     let wake = Arc::new(Notify::new());
     let task = Task::new(

@@ -217,6 +217,7 @@ fn fetcher() -> Fetcher {
     Fetcher::new(Settings {
         backoff_ms: BACKOFF,
         max_bytes: 100,
+        one_at_a_time: false,
     })
 }
 

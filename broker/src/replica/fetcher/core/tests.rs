@@ -30,6 +30,7 @@ impl Case {
             fetcher: Fetcher::new(Settings {
                 backoff_ms: BACKOFF,
                 max_bytes: 100,
+                one_at_a_time: false,
             }),
             logs: MemoryLogs::default(),
             now: 0,
