@@ -19,7 +19,7 @@ from tool_rows import comparable, difference, rows  # noqa: E402
 def _advertised_only(text):
     """Rows of APIs that this version does not offer yet are left out on both sides."""
     later = {"SaslHandshake", "SaslAuthenticate", "AddPartitionsToTxn", "AddOffsetsToTxn", "EndTxn", "WriteTxnMarkers",
-             "TxnOffsetCommit", "DescribeAcls", "CreateAcls", "DeleteAcls", "AlterReplicaLogDirs", "CreateDelegationToken",
+             "TxnOffsetCommit", "DescribeAcls", "CreateAcls", "DeleteAcls", "CreateDelegationToken",
              "RenewDelegationToken", "ExpireDelegationToken", "DescribeDelegationToken", "DescribeClientQuotas",
              "AlterClientQuotas", "DescribeUserScramCredentials", "AlterUserScramCredentials", "Envelope",
              "DescribeTransactions", "ListTransactions"}
