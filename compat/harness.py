@@ -447,16 +447,21 @@ class Cluster:
     def kill(self, broker_id):
         self.brokers[broker_id].kill()
 
-    def start(self, broker_id):
-        """Starts a stopped broker. Kafka refuses to start while its old session lives."""
-        for may_fail in (True, False):
+    def start(self, *broker_ids):
+        """Starts stopped brokers beside each other. Kafka refuses to start while its old session lives."""
+        for broker_id in broker_ids:
             self.zookeeper.wait_for_session_end(f"/brokers/ids/{broker_id}")
+        for broker_id in broker_ids:
+            self.brokers[broker_id].launch()
+        for broker_id in broker_ids:
             try:
-                return self.brokers[broker_id].start()
+                self.brokers[broker_id].await_ready()
             except AssertionError as failure:
                 # A ZooKeeper that has just come back may still remember the session.
-                if not may_fail or "NodeExists" not in str(failure):
+                if "NodeExists" not in str(failure):
                     raise
+                self.zookeeper.wait_for_session_end(f"/brokers/ids/{broker_id}")
+                self.brokers[broker_id].start()
 
 
 def start_all(servers):

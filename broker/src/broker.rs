@@ -38,7 +38,7 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::group::offsets_topic::ReplicatedOffsetsTopic;
 use crate::log::dir::{MetaError, stored_identity, verify_identity};
 use crate::log::manager::{LogManager, ManagerConfig};
-use crate::net::{Connections, regions};
+use crate::net::Connections;
 use crate::replica::manager::{Parts, ReplicaManager};
 use crate::txn::producer_id::ProducerIds;
 use crate::types::BrokerId;
@@ -141,10 +141,6 @@ impl Broker {
         } = loaded;
         info!(target: SERVER, "starting");
         raise_file_limit();
-        regions::prepare().map_err(|source| StartError::Io {
-            what: "2 GiB of address space for Fetch",
-            source,
-        })?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         for dir in config.log_dirs() {
             create_log_dir(dir)?;

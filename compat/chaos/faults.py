@@ -37,14 +37,7 @@ def both(one, many):
 
 def restart(chaos, *ids):
     """Heals by starting what was ended."""
-    def heal():
-        for broker_id in ids:
-            chaos.cluster.zookeeper.wait_for_session_end(f"/brokers/ids/{broker_id}")
-        for broker_id in ids:
-            chaos.cluster.brokers[broker_id].launch()
-        for broker_id in ids:
-            chaos.cluster.brokers[broker_id].await_ready()
-    return heal
+    return lambda: chaos.cluster.start(*ids)
 
 
 def killed(chaos, who, broker_id):

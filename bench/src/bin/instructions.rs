@@ -22,11 +22,8 @@ use bench::records::{Batch, Codec};
 use bench::system::{create_topics, metadata_request, wait_for_leaders};
 use bench::wire::{self, Connection, FetchLimits, PRODUCE_TAIL};
 use bytes::Bytes;
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{
-    FetchRequest, FetchResponse, HeartbeatRequest, MetadataRequest, TopicName,
-};
-use kafka_protocol::protocol::{HeaderVersion as _, Request, StrBytes};
+use kafka_protocol::messages::{HeartbeatRequest, MetadataRequest};
+use kafka_protocol::protocol::{Request, StrBytes};
 use ottla::clock::ManualClock;
 use ottla::config::Config;
 use ottla::config::topic::LogConfig;
@@ -38,7 +35,6 @@ use ottla::group::group::Group;
 use ottla::log::manager::{LogManager, ManagerConfig};
 use ottla::log::{Log, ReadRequest};
 use ottla::net::guard::{self, Direction};
-use ottla::net::regions;
 use ottla::record::validate::{Origin, Prepared, prepare};
 use ottla::types::{TopicPartition, Uuid};
 
@@ -58,18 +54,6 @@ struct Probe {
 }
 
 const PROBES: &[Probe] = &[
-    Probe {
-        name: "decode-fetch",
-        about: "guard and decode of Fetch v12, one partition",
-        count: 1000,
-        make: |_| decode::<FetchRequest>(fetch(1)?, 12),
-    },
-    Probe {
-        name: "decode-fetch-500",
-        about: "guard and decode of Fetch v12, 500 partitions",
-        count: 20,
-        make: |_| decode::<FetchRequest>(fetch(PARTITIONS)?, 12),
-    },
     Probe {
         name: "decode-metadata",
         about: "guard and decode of Metadata v12, one topic",
@@ -123,12 +107,6 @@ const PROBES: &[Probe] = &[
         make: lookup,
     },
     Probe {
-        name: "encode-fetch-500",
-        about: "encode of a Fetch v12 response of 500 partitions",
-        count: 20,
-        make: |_| encode_fetch(),
-    },
-    Probe {
         name: "heartbeat",
         about: "heartbeat in a group of 500 members",
         count: 1000,
@@ -173,7 +151,8 @@ fn check(is_blessing: bool) -> Result<()> {
         }
         text.push_str(
             "# served-produce: Produce v11 of one record by the whole broker, user space only\n\
-             # served-fetch: Fetch v12 of one record by the whole broker, user space only\n",
+             # served-fetch: Fetch v12 of one record by the whole broker, user space only\n\
+             # served-fetch-500: Fetch v12 of 500 partitions without records, likewise\n",
         );
         for (name, count) in &counted {
             let _ = writeln!(text, "{name} {count:.0}");
@@ -218,25 +197,50 @@ fn parse(text: &str) -> Result<BTreeMap<String, f64>> {
 const SERVED: u64 = 2000;
 const START: Duration = Duration::from_secs(120);
 
+/// What is asked of a broker that is counted.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    produces: u64,
+    /// Of one record.
+    fetches: u64,
+    /// Of [`PARTITIONS`] partitions without records.
+    wide_fetches: u64,
+}
+
 fn count_served(binary: &Path) -> Result<Vec<(&'static str, f64)>> {
-    let (short, produced, fetched) = thread::scope(|scope| {
-        let run = |produces, fetches| scope.spawn(move || served(binary, produces, fetches));
-        let runs = [run(SERVED, 0), run(3 * SERVED, 0), run(SERVED, 2 * SERVED)];
-        let [short, produced, fetched] = runs.map(|run| match run.join() {
+    const WIDE: u64 = 100;
+    let asked = |produces, fetches, wide_fetches| Asked {
+        produces,
+        fetches,
+        wide_fetches,
+    };
+    let counts = thread::scope(|scope| {
+        let runs = [
+            asked(SERVED, 0, 0),
+            asked(3 * SERVED, 0, 0),
+            asked(SERVED, 2 * SERVED, 0),
+            asked(0, 0, WIDE),
+            asked(0, 0, 3 * WIDE),
+        ];
+        let runs = runs.map(|asked| scope.spawn(move || served(binary, asked)));
+        let counts = runs.map(|run| match run.join() {
             Ok(count) => count,
             Err(_) => bail!("a panic"),
         });
-        Ok::<_, anyhow::Error>((short?, produced?, fetched?))
+        counts.into_iter().collect::<Result<Vec<u64>>>()
     })?;
-    let each = |count: u64| (count as f64 - short as f64) / (2 * SERVED) as f64;
+    let each = |less: usize, more: usize, count: u64| {
+        (counts[more] as f64 - counts[less] as f64) / count as f64
+    };
     Ok(vec![
-        ("served-fetch", each(fetched)),
-        ("served-produce", each(produced)),
+        ("served-fetch", each(0, 2, 2 * SERVED)),
+        ("served-fetch-500", each(3, 4, 2 * WIDE)),
+        ("served-produce", each(0, 1, 2 * SERVED)),
     ])
 }
 
 /// Instructions of a broker from start to stop.
-fn served(binary: &Path, produces: u64, fetches: u64) -> Result<u64> {
+fn served(binary: &Path, asked: Asked) -> Result<u64> {
     let folder = tempfile::tempdir()?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut command = Command::new("valgrind");
@@ -254,22 +258,25 @@ fn served(binary: &Path, produces: u64, fetches: u64) -> Result<u64> {
     let address = ([127, 0, 0, 1], port).into();
     broker.wait_until(START, || TcpStream::connect(address).is_ok())?;
     let mut connection = Connection::open(address)?;
-    let topics = [("topic".to_owned(), 1)];
+    let mut topics = vec![("topic".to_owned(), 1)];
+    if asked.wide_fetches > 0 {
+        topics.push(("wide".to_owned(), PARTITIONS));
+    }
     create_topics(&mut connection, &topics)?;
     wait_for_leaders(&mut connection, &topics)?;
     let request = produce()?;
-    for _ in 0..produces {
+    for _ in 0..asked.produces {
         connection.send(&request)?;
         wire::check_produce(connection.receive()?)?;
     }
-    for turn in 0..fetches {
+    for turn in 0..asked.fetches {
         let limits = FetchLimits {
             max_wait_ms: 500,
             min_bytes: 1,
             max_bytes: 1 << 20,
             partition_max_bytes: 1,
         };
-        let offset = i64::try_from(turn % produces)?;
+        let offset = i64::try_from(turn % asked.produces)?;
         connection.send(&wire::fetch("topic", &[(0, offset)], limits)?)?;
         let mut bytes = 0;
         wire::read_fetched(connection.receive()?, |_, records| {
@@ -277,6 +284,11 @@ fn served(binary: &Path, produces: u64, fetches: u64) -> Result<u64> {
             Ok(())
         })?;
         ensure!(bytes > 0, "nothing at offset {offset}");
+    }
+    let wide = wide_fetch()?;
+    for _ in 0..asked.wide_fetches {
+        connection.send(&wide)?;
+        wire::read_fetched(connection.receive()?, |_, _| Ok(()))?;
     }
     drop(connection);
     let log = broker.log_path().to_owned();
@@ -365,15 +377,15 @@ fn produce() -> Result<Vec<u8>> {
     Ok(request)
 }
 
-fn fetch(partitions: i32) -> Result<Vec<u8>> {
-    let partitions: Vec<_> = (0..partitions).map(|partition| (partition, 0)).collect();
+fn wide_fetch() -> Result<Vec<u8>> {
+    let partitions: Vec<_> = (0..PARTITIONS).map(|partition| (partition, 0)).collect();
     let limits = FetchLimits {
-        max_wait_ms: 500,
+        max_wait_ms: 0,
         min_bytes: 1,
         max_bytes: 50 << 20,
         partition_max_bytes: 1 << 20,
     };
-    wire::fetch("topic", &partitions, limits)
+    wire::fetch("wide", &partitions, limits)
 }
 
 fn decode<R: Request>(frame: Vec<u8>, version: i16) -> Result<Work> {
@@ -463,36 +475,6 @@ fn lookup(folder: &Path) -> Result<Work> {
             with_aborted: false,
         })?;
         ensure!(read.region.is_some(), "nothing at offset {offset}");
-        Ok(())
-    }))
-}
-
-fn encode_fetch() -> Result<Work> {
-    regions::prepare()?;
-    let partitions = (0..PARTITIONS)
-        .map(|partition| {
-            PartitionData::default()
-                .with_partition_index(partition)
-                .with_high_watermark(10)
-                .with_last_stable_offset(10)
-                .with_log_start_offset(0)
-                .with_aborted_transactions(None)
-                .with_records(Some(Bytes::new()))
-        })
-        .collect();
-    let topic = FetchableTopicResponse::default()
-        .with_topic(TopicName(StrBytes::from_static_str("topic")))
-        .with_partitions(partitions);
-    let response = FetchResponse::default().with_responses(vec![topic]);
-    let header_version = FetchResponse::header_version(12);
-    Ok(Box::new(move || {
-        black_box(regions::encode(
-            1,
-            header_version,
-            &response,
-            12,
-            Vec::new(),
-        )?);
         Ok(())
     }))
 }

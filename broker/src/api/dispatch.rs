@@ -19,9 +19,9 @@ use tokio::sync::Notify;
 use super::context::{Context, Rooms};
 use super::{Api, api_versions, call, request_header_version};
 use crate::error::ErrorCode;
-use crate::log::FileRegion;
 use crate::net::guard::{self, Direction};
-use crate::net::{Handler, Outcome, Peer, regions};
+use crate::net::out::encode;
+use crate::net::{Chunk, Handler, Outcome, Peer};
 
 const KAFKA_APIS: &str = "kafka.server.KafkaApis";
 
@@ -161,11 +161,7 @@ fn refuse_version(key: i16, version: i16, frame: &[u8]) -> Outcome {
             return match guard::request_header(frame, ApiVersionsRequest::header_version(version)) {
                 Ok(header) => {
                     let response = api_versions::unsupported();
-                    encoded(
-                        regions::encode(header.correlation_id, 0, &response, 0, Vec::new()),
-                        key,
-                        0,
-                    )
+                    encoded(encode(header.correlation_id, 0, &response, 0), key, 0)
                 }
                 Err(error) => Outcome::Close(format!("the request header cannot be read: {error}")),
             };
@@ -204,38 +200,18 @@ pub(super) async fn caught<F: Future>(handler: F) -> Option<F::Output> {
     .await
 }
 
-/// What a handler gives back: a response, or one with file regions in it.
-pub(super) trait Answer {
-    fn outcome(self, cx: &Context<'_>) -> Outcome;
-}
-
-impl<M: Encodable + HeaderVersion> Answer for M {
-    fn outcome(self, cx: &Context<'_>) -> Outcome {
-        respond(cx, &self, Vec::new())
-    }
-}
-
 /// Encodes a response in the version of its request.
-pub(super) fn respond<M: Encodable + HeaderVersion>(
-    cx: &Context<'_>,
-    response: &M,
-    regions: Vec<FileRegion>,
-) -> Outcome {
-    let chunks = regions::encode(
+pub(super) fn respond<M: Encodable + HeaderVersion>(cx: &Context<'_>, response: &M) -> Outcome {
+    let chunks = encode(
         cx.correlation_id,
         M::header_version(cx.version),
         response,
         cx.version,
-        regions,
     );
     encoded(chunks, cx.api_key, cx.version)
 }
 
-fn encoded(
-    chunks: Result<Vec<crate::net::Chunk>, regions::Error>,
-    key: i16,
-    version: i16,
-) -> Outcome {
+fn encoded(chunks: anyhow::Result<Vec<Chunk>>, key: i16, version: i16) -> Outcome {
     chunks.map_or_else(
         |error| {
             let name = Api::of(key).map_or("", |api| api.name);
@@ -272,11 +248,7 @@ pub(super) fn refused<R: Request>(
 ) -> Outcome {
     log_failure(cx);
     match decode::<R>(cx, body) {
-        Ok(request) => respond(
-            cx,
-            &refuse(&request, ErrorCode::UnknownServerError),
-            Vec::new(),
-        ),
+        Ok(request) => respond(cx, &refuse(&request, ErrorCode::UnknownServerError)),
         Err(reason) => Outcome::Close(reason),
     }
 }

@@ -3,6 +3,7 @@
 use kafka_protocol::protocol::StrBytes;
 
 use super::context::Context;
+use crate::net::out::Out;
 use crate::types::{BrokerId, LeaderEpoch, TopicPartition};
 
 /// A broker that lives, as clients on this listener reach it.
@@ -14,21 +15,58 @@ pub(super) struct Node {
     pub(super) rack: Option<StrBytes>,
 }
 
-/// Leader (−1: none), leader epoch, and the leader's node when it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leader {
+    /// −1 for none.
+    pub(super) id: BrokerId,
+    pub(super) epoch: LeaderEpoch,
+}
+
+/// What an answer without a leader says, by saying nothing.
+const NO_LEADER: Leader = Leader { id: -1, epoch: -1 };
+
+impl Leader {
+    /// `LeaderIdAndEpoch`.
+    pub(super) fn write(self, out: &mut Out) {
+        out.i32(self.id);
+        out.i32(self.epoch);
+        out.no_tags();
+    }
+}
+
+/// `NodeEndpoints`.
+pub(super) fn write_nodes(out: &mut Out, nodes: &[Node]) {
+    out.length(Some(nodes.len()));
+    for node in nodes {
+        out.i32(node.id);
+        out.text(Some(&node.host));
+        out.i32(node.port);
+        out.text(node.rack.as_deref());
+        out.no_tags();
+    }
+}
+
+/// The leader when one is known, and its node when it lives.
 pub(super) fn current_leader(
     cx: &Context<'_>,
     partition: &TopicPartition,
-) -> (BrokerId, LeaderEpoch, Option<Node>) {
-    let (leader, leader_epoch) = cx.rooms.replicas.current_leader(partition);
+) -> (Option<Leader>, Option<Node>) {
+    let (id, epoch) = cx.rooms.replicas.current_leader(partition);
     let image = cx.rooms.cluster.image();
-    let node = image.brokers.get(&leader).and_then(|broker| {
+    let node = image.brokers.get(&id).and_then(|broker| {
         let endpoint = broker.endpoint(&cx.peer.listener)?;
         Some(Node {
-            id: leader,
+            id,
             host: StrBytes::from_string(endpoint.host.clone()),
             port: endpoint.port,
             rack: broker.rack.clone().map(StrBytes::from_string),
         })
     });
-    (leader, leader_epoch, node)
+    let leader = Leader { id, epoch };
+    ((leader != NO_LEADER).then_some(leader), node)
+}
+
+/// Adds a node that is not among `nodes` yet.
+pub(super) fn add_node(nodes: &mut Vec<Node>, node: Option<Node>) {
+    nodes.extend(node.filter(|node| nodes.iter().all(|known| known.id != node.id)));
 }

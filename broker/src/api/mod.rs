@@ -9,10 +9,9 @@
 //! ```
 //!
 //! with `pub async fn handle(cx: &Context<'_>, request: XRequest) -> XResponse` and
-//! `pub fn refuse(request: &XRequest, code: ErrorCode) -> XResponse` in the file. The answer is
-//! `boxed` for all but the hot paths, whose futures are part of the connection's: `inline`, and
-//! `produce`, which reads and writes its messages by itself, and may go unanswered (acks=0). A handler whose answer holds file regions (Fetch)
-//! gives back a type of its own that implements [`dispatch::Answer`] by [`dispatch::respond`].
+//! `pub fn refuse(request: &XRequest, code: ErrorCode) -> XResponse` in the file, which is `decoded`. The
+//! hot paths (Produce, Fetch) are read and written `by_hand`, by `async fn answer(cx: &Context<'_>,
+//! body: Bytes) -> Outcome`; only their futures are part of the connection's.
 
 pub mod allocate_producer_ids;
 pub mod alter_configs;
@@ -66,10 +65,8 @@ use kafka_protocol::protocol::HeaderVersion as _;
 
 pub use dispatch::Dispatcher;
 
-use context::Context;
-use dispatch::Answer;
-
 use crate::net::Outcome;
+use context::Context;
 
 /// One API as this broker offers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,65 +122,65 @@ macro_rules! apis {
 
 /// How a row's handler is called.
 macro_rules! call {
-    (boxed $file:ident $request:ident $cx:ident $body:ident) => {
-        Box::pin(async move { call!(inline $file $request $cx $body) }).await
+    (decoded $file:ident $request:ident $cx:ident $body:ident) => {
+        Box::pin(async move {
+            match dispatch::decode::<$request>($cx, &$body) {
+                Err(reason) => Outcome::Close(reason),
+                Ok(request) => match dispatch::caught($file::handle($cx, request)).await {
+                    Some(response) => dispatch::respond($cx, &response),
+                    None => dispatch::refused($cx, &$body, $file::refuse),
+                },
+            }
+        })
+        .await
     };
-    (inline $file:ident $request:ident $cx:ident $body:ident) => {
-        match dispatch::decode::<$request>($cx, &$body) {
-            Err(reason) => Outcome::Close(reason),
-            Ok(request) => match dispatch::caught($file::handle($cx, request)).await {
-                Some(answer) => answer.outcome($cx),
-                None => dispatch::refused($cx, &$body, $file::refuse),
-            },
-        }
-    };
-    (produce $file:ident $request:ident $cx:ident $body:ident) => {
+    (by_hand $file:ident $request:ident $cx:ident $body:ident) => {
         $file::answer($cx, $body).await
     };
 }
 
 apis! {
-    0 Produce 0..=11 produce ProduceRequest produce;
-    1 Fetch 0..=17 fetch FetchRequest inline;
-    2 ListOffsets 0..=9 list_offsets ListOffsetsRequest boxed;
-    3 Metadata 0..=12 metadata MetadataRequest boxed;
-    4 LeaderAndIsr 0..=7 leader_and_isr LeaderAndIsrRequest boxed;
-    5 StopReplica 0..=4 stop_replica StopReplicaRequest boxed;
-    6 UpdateMetadata 0..=8 update_metadata UpdateMetadataRequest boxed;
-    7 ControlledShutdown 0..=3 controlled_shutdown ControlledShutdownRequest boxed;
-    8 OffsetCommit 0..=9 offset_commit OffsetCommitRequest boxed;
-    9 OffsetFetch 0..=9 offset_fetch OffsetFetchRequest boxed;
-    10 FindCoordinator 0..=6 find_coordinator FindCoordinatorRequest boxed;
-    11 JoinGroup 0..=9 join_group JoinGroupRequest boxed;
-    12 Heartbeat 0..=4 heartbeat HeartbeatRequest boxed;
-    13 LeaveGroup 0..=5 leave_group LeaveGroupRequest boxed;
-    14 SyncGroup 0..=5 sync_group SyncGroupRequest boxed;
-    15 DescribeGroups 0..=5 describe_groups DescribeGroupsRequest boxed;
-    16 ListGroups 0..=5 list_groups ListGroupsRequest boxed;
-    18 ApiVersions 0..=4 api_versions ApiVersionsRequest boxed;
-    19 CreateTopics 0..=7 create_topics CreateTopicsRequest boxed;
-    20 DeleteTopics 0..=6 delete_topics DeleteTopicsRequest boxed;
-    21 DeleteRecords 0..=2 delete_records DeleteRecordsRequest boxed;
-    22 InitProducerId 0..=5 init_producer_id InitProducerIdRequest boxed;
-    23 OffsetForLeaderEpoch 0..=4 offset_for_leader_epoch OffsetForLeaderEpochRequest boxed;
-    32 DescribeConfigs 0..=4 describe_configs DescribeConfigsRequest boxed;
-    33 AlterConfigs 0..=2 alter_configs AlterConfigsRequest boxed;
-    34 AlterReplicaLogDirs 0..=2 alter_replica_log_dirs AlterReplicaLogDirsRequest boxed;
-    35 DescribeLogDirs 0..=4 describe_log_dirs DescribeLogDirsRequest boxed;
-    37 CreatePartitions 0..=3 create_partitions CreatePartitionsRequest boxed;
-    42 DeleteGroups 0..=2 delete_groups DeleteGroupsRequest boxed;
-    43 ElectLeaders 0..=2 elect_leaders ElectLeadersRequest boxed;
-    44 IncrementalAlterConfigs 0..=1 incremental_alter_configs IncrementalAlterConfigsRequest boxed;
-    45 AlterPartitionReassignments 0..=0 alter_partition_reassignments AlterPartitionReassignmentsRequest boxed;
-    46 ListPartitionReassignments 0..=0 list_partition_reassignments ListPartitionReassignmentsRequest boxed;
-    47 OffsetDelete 0..=0 offset_delete OffsetDeleteRequest boxed;
-    56 AlterPartition 0..=3 alter_partition AlterPartitionRequest boxed;
-    57 UpdateFeatures 0..=1 update_features UpdateFeaturesRequest boxed;
-    60 DescribeCluster 0..=1 describe_cluster DescribeClusterRequest boxed;
-    61 DescribeProducers 0..=0 describe_producers DescribeProducersRequest boxed;
-    67 AllocateProducerIds 0..=0 allocate_producer_ids AllocateProducerIdsRequest boxed;
-    68 ConsumerGroupHeartbeat 0..=0 consumer_group_heartbeat ConsumerGroupHeartbeatRequest boxed;
-    69 ConsumerGroupDescribe 0..=0 consumer_group_describe ConsumerGroupDescribeRequest boxed;
+    0 Produce 0..=11 produce ProduceRequest by_hand;
+    1 Fetch 0..=17 fetch FetchRequest by_hand;
+    2 ListOffsets 0..=9 list_offsets ListOffsetsRequest decoded;
+    3 Metadata 0..=12 metadata MetadataRequest decoded;
+    4 LeaderAndIsr 0..=7 leader_and_isr LeaderAndIsrRequest decoded;
+    5 StopReplica 0..=4 stop_replica StopReplicaRequest decoded;
+    6 UpdateMetadata 0..=8 update_metadata UpdateMetadataRequest decoded;
+    7 ControlledShutdown 0..=3 controlled_shutdown ControlledShutdownRequest decoded;
+    8 OffsetCommit 0..=9 offset_commit OffsetCommitRequest decoded;
+    9 OffsetFetch 0..=9 offset_fetch OffsetFetchRequest decoded;
+    10 FindCoordinator 0..=6 find_coordinator FindCoordinatorRequest decoded;
+    11 JoinGroup 0..=9 join_group JoinGroupRequest decoded;
+    12 Heartbeat 0..=4 heartbeat HeartbeatRequest decoded;
+    13 LeaveGroup 0..=5 leave_group LeaveGroupRequest decoded;
+    14 SyncGroup 0..=5 sync_group SyncGroupRequest decoded;
+    15 DescribeGroups 0..=5 describe_groups DescribeGroupsRequest decoded;
+    16 ListGroups 0..=5 list_groups ListGroupsRequest decoded;
+    18 ApiVersions 0..=4 api_versions ApiVersionsRequest decoded;
+    19 CreateTopics 0..=7 create_topics CreateTopicsRequest decoded;
+    20 DeleteTopics 0..=6 delete_topics DeleteTopicsRequest decoded;
+    21 DeleteRecords 0..=2 delete_records DeleteRecordsRequest decoded;
+    22 InitProducerId 0..=5 init_producer_id InitProducerIdRequest decoded;
+    23 OffsetForLeaderEpoch 0..=4 offset_for_leader_epoch OffsetForLeaderEpochRequest decoded;
+    32 DescribeConfigs 0..=4 describe_configs DescribeConfigsRequest decoded;
+    33 AlterConfigs 0..=2 alter_configs AlterConfigsRequest decoded;
+    34 AlterReplicaLogDirs 0..=2 alter_replica_log_dirs AlterReplicaLogDirsRequest decoded;
+    35 DescribeLogDirs 0..=4 describe_log_dirs DescribeLogDirsRequest decoded;
+    37 CreatePartitions 0..=3 create_partitions CreatePartitionsRequest decoded;
+    42 DeleteGroups 0..=2 delete_groups DeleteGroupsRequest decoded;
+    43 ElectLeaders 0..=2 elect_leaders ElectLeadersRequest decoded;
+    44 IncrementalAlterConfigs 0..=1 incremental_alter_configs IncrementalAlterConfigsRequest decoded;
+    45 AlterPartitionReassignments 0..=0 alter_partition_reassignments AlterPartitionReassignmentsRequest decoded;
+    46 ListPartitionReassignments 0..=0 list_partition_reassignments ListPartitionReassignmentsRequest decoded;
+    47 OffsetDelete 0..=0 offset_delete OffsetDeleteRequest decoded;
+    56 AlterPartition 0..=3 alter_partition AlterPartitionRequest decoded;
+    57 UpdateFeatures 0..=1 update_features UpdateFeaturesRequest decoded;
+    60 DescribeCluster 0..=1 describe_cluster DescribeClusterRequest decoded;
+    61 DescribeProducers 0..=0 describe_producers DescribeProducersRequest decoded;
+    67 AllocateProducerIds 0..=0 allocate_producer_ids AllocateProducerIdsRequest decoded;
+    68 ConsumerGroupHeartbeat 0..=0 consumer_group_heartbeat ConsumerGroupHeartbeatRequest decoded;
+    69 ConsumerGroupDescribe 0..=0 consumer_group_describe ConsumerGroupDescribeRequest decoded;
 }
 
 #[cfg(test)]

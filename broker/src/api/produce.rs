@@ -17,14 +17,14 @@ use smallvec::{SmallVec, smallvec};
 use self::wire::Request;
 use super::context::Context;
 use super::dispatch::{caught, log_failure};
-use super::endpoint::{Node, current_leader};
+use super::endpoint::{self, Leader, Node, current_leader};
 use crate::error::{ErrorCode, KafkaCode};
-use crate::net::{Chunk, Outcome};
+use crate::net::Outcome;
 use crate::record;
 use crate::record::batch::{ATTRIBUTES_AT, BatchIter};
 use crate::record::validate::{Origin, check_produce_version};
 use crate::replica::{AppendFailure, Appended, ToAppend};
-use crate::types::{BrokerId, LeaderEpoch, TopicName, TopicPartition, is_internal_topic};
+use crate::types::{TopicName, TopicPartition, is_internal_topic};
 
 /// Client id that may write internal topics (`AdminUtils.ADMIN_CLIENT_ID`).
 const ADMIN_CLIENT_ID: &str = "__admin_client";
@@ -39,13 +39,6 @@ struct Answer {
     appended: Appended,
     /// v10+, for the partition of another broker.
     leader: Option<Leader>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Leader {
-    /// −1 for none.
-    id: BrokerId,
-    epoch: LeaderEpoch,
 }
 
 /// Most requests bring records for one partition.
@@ -201,13 +194,17 @@ fn respond(cx: &Context<'_>, mut answers: Few<Answer>) -> Outcome {
     for answer in answers.iter_mut().filter(|_| cx.version >= 10) {
         let failure = answer.appended.failure.as_ref();
         if failure.is_some_and(|failure| failure.code == ErrorCode::NotLeaderOrFollower) {
-            let (id, epoch, node) = current_leader(cx, &answer.partition);
-            answer.leader = Some(Leader { id, epoch });
-            nodes.extend(node.filter(|node| nodes.iter().all(|known| known.id != node.id)));
+            let (leader, node) = current_leader(cx, &answer.partition);
+            answer.leader = leader;
+            endpoint::add_node(&mut nodes, node);
         }
     }
-    let response = wire::response(cx.version, cx.correlation_id, &answers, &nodes);
-    Outcome::Respond(vec![Chunk::Bytes(response.into())])
+    Outcome::Respond(wire::response(
+        cx.version,
+        cx.correlation_id,
+        &answers,
+        &nodes,
+    ))
 }
 
 /// A producer that wants no answer learns of an error by the end of its connection.

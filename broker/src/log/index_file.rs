@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::fs::{Fs, FsResult};
+use super::recent_block;
 
 /// Entries read at once when a search has come near.
 const BLOCK: usize = 512;
@@ -38,8 +39,30 @@ pub(super) struct IndexFile<const N: usize> {
     loaded: Option<Loaded>,
 }
 
+/// What a search found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found<const N: usize> {
+    /// Number of the entry.
+    pub(super) n: usize,
+    pub(super) entry: [u8; N],
+    /// The entry after it, when it was at hand.
+    pub(super) next: Option<[u8; N]>,
+}
+
+/// The last of `entries`, the first of which has number `from`, among the first `count`.
+fn last_of<const N: usize>(entries: &[[u8; N]], from: usize, count: usize) -> Option<Found<N>> {
+    let n = count.checked_sub(1)?;
+    Some(Found {
+        n: from + n,
+        entry: entries[n],
+        next: entries.get(count).copied(),
+    })
+}
+
 #[derive(Debug)]
 struct Loaded {
+    /// For [`recent_block`].
+    id: u64,
     entries: usize,
     /// Length of the file.
     file_len: u64,
@@ -91,6 +114,7 @@ impl<const N: usize> IndexFile<N> {
     pub(super) fn new_empty(max_index_bytes: i32) -> Self {
         Self {
             loaded: Some(Loaded {
+                id: recent_block::new_id(),
                 entries: 0,
                 file_len: 0,
                 tail: Vec::new(),
@@ -111,6 +135,7 @@ impl<const N: usize> IndexFile<N> {
             let file_len = at.fs.len(&at.path)?.unwrap_or(0);
             let entries = (file_len / N as u64) as usize;
             self.loaded = Some(Loaded {
+                id: recent_block::new_id(),
                 entries,
                 file_len,
                 tail: Vec::new(),
@@ -166,25 +191,30 @@ impl<const N: usize> IndexFile<N> {
         Ok(())
     }
 
-    /// Index of the last entry for which `is_below_or_at` holds; it must hold for a prefix.
+    /// The last entry for which `is_below_or_at` holds; it must hold for a prefix.
     pub(super) fn search(
         &self,
         at: &Location<'_>,
         is_below_or_at: impl Fn(&[u8; N]) -> bool,
-    ) -> FsResult<Option<(usize, [u8; N])>> {
+    ) -> FsResult<Option<Found<N>>> {
         let Some(loaded) = &self.loaded else {
             return Ok(None);
         };
-        let in_block = |block: &[u8], from: usize| {
+        let (tail, _) = loaded.tail.as_chunks::<N>();
+        let count = tail.partition_point(&is_below_or_at);
+        if count > 0 || loaded.tail_from == 0 {
+            return Ok(last_of(tail, loaded.tail_from, count));
+        }
+        let remembered = recent_block::look(loaded.id, |from, block| {
             let (entries, _) = block.as_chunks::<N>();
             let count = entries.partition_point(&is_below_or_at);
-            count.checked_sub(1).map(|n| (from + n, entries[n]))
-        };
-        if let Some(found) = in_block(&loaded.tail, loaded.tail_from) {
-            return Ok(Some(found));
-        }
-        if loaded.tail_from == 0 {
-            return Ok(None);
+            // Else the block before or after may hold it.
+            let is_inside = (count > 0 || from == 0)
+                && (count < entries.len() || from + count == loaded.tail_from);
+            is_inside.then(|| last_of(entries, from, count))
+        });
+        if let Some(found) = remembered {
+            return Ok(found);
         }
         let opened;
         let file = match &loaded.file {
@@ -210,7 +240,11 @@ impl<const N: usize> IndexFile<N> {
         let read = at
             .fs
             .read_at(file, &at.path, &mut block, (low * N) as u64)?;
-        Ok(in_block(&block[..read - read % N], low))
+        block.truncate(read - read % N);
+        let (entries, _) = block.as_chunks::<N>();
+        let found = last_of(entries, low, entries.partition_point(&is_below_or_at));
+        recent_block::remember(loaded.id, low, block);
+        Ok(found)
     }
 
     /// Appends an entry; a full index stays as it is, lookups then walk further.
@@ -265,6 +299,7 @@ impl<const N: usize> IndexFile<N> {
             && entries < loaded.entries
         {
             loaded.entries = entries;
+            loaded.id = recent_block::new_id();
             if entries < loaded.tail_from {
                 loaded.tail.clear();
                 loaded.tail_from = entries;
@@ -378,7 +413,7 @@ mod tests {
             index
                 .search(&at, |entry| u64::from_be_bytes(*entry) <= target)
                 .unwrap()
-                .map(|(n, _)| n)
+                .map(|found| found.n)
         };
         index.trim(&at).unwrap();
         from_disk.load(&at).unwrap();
@@ -395,6 +430,43 @@ mod tests {
         assert_eq!(find(&index, 99_999), Some(99));
         index.reset(&at).unwrap();
         assert_eq!(find(&index, 99_999), None);
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_file_is_what_stands_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let fs = Fs::default();
+        let at = location(&fs, dir.path());
+        let mut index = IndexFile::<8>::new(1 << 20);
+        for n in 0..3000u64 {
+            index.append(&at, &(n * 10).to_be_bytes()).unwrap();
+        }
+        index.trim(&at).unwrap();
+        let find = |index: &IndexFile<8>, target: u64| {
+            let found = index.search(&at, |entry| u64::from_be_bytes(*entry) <= target);
+            let number = |entry| u64::from_be_bytes(entry);
+            let found = found.unwrap();
+            found.map(|found| (found.n, number(found.entry), found.next.map(number)))
+        };
+        // Forwards, backwards and here and there.
+        let targets = (0..3000)
+            .chain((0..3000).rev())
+            .chain((0..3000).map(|n| n * 1237 % 3000));
+        for n in targets {
+            let (at, entry, next) = find(&index, n * 10 + 5).unwrap();
+            assert_eq!((at as u64, entry), (n, n * 10));
+            assert!(next.is_none_or(|next| next == entry + 10));
+        }
+        // Cut and written anew: the same places hold other entries.
+        assert_eq!(find(&index, 25_005).unwrap().1, 25_000);
+        index.truncate_to_entries(&at, 2400).unwrap();
+        for n in 2400..3000u64 {
+            index.append(&at, &(n * 10 + 7).to_be_bytes()).unwrap();
+        }
+        index.trim(&at).unwrap();
+        assert_eq!(find(&index, 25_005).unwrap().1, 24_997);
+        index.reset(&at).unwrap();
+        assert_eq!(find(&index, 25_005), None);
     }
 
     #[test]

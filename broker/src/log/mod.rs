@@ -48,6 +48,7 @@ pub mod manager;
 mod offset_index;
 mod producer_state;
 mod read;
+mod recent_block;
 mod recovery;
 mod retention;
 mod segment;

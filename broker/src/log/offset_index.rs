@@ -82,11 +82,25 @@ impl OffsetIndex {
 
     /// The last entry at or below `offset`, or (base offset, 0).
     pub(super) fn lookup(&self, at: &Location<'_>, offset: Offset) -> FsResult<OffsetPosition> {
+        Ok(self.lookup_both(at, offset)?.0)
+    }
+
+    /// As [`Self::lookup`], and the entry after it when it is at hand.
+    pub(super) fn lookup_both(
+        &self,
+        at: &Location<'_>,
+        offset: Offset,
+    ) -> FsResult<(OffsetPosition, Option<OffsetPosition>)> {
         let target = offset - self.base_offset;
         let found = self
             .file
             .search(at, |entry| i64::from(relative(entry)) <= target)?;
-        Ok(found.map_or(self.start(), |(_, entry)| self.parse(&entry)))
+        Ok(found.map_or((self.start(), None), |found| {
+            (
+                self.parse(&found.entry),
+                found.next.map(|next| self.parse(&next)),
+            )
+        }))
     }
 
     /// The first entry at or beyond byte `end`: an offset that a read up to there does not hold.
@@ -98,7 +112,7 @@ impl OffsetIndex {
         let below = self
             .file
             .search(at, |entry| i64::from(position(entry)) < end as i64)?;
-        let n = below.map_or(0, |(n, _)| n + 1);
+        let n = below.map_or(0, |found| found.n + 1);
         if n < self.file.entries() {
             Ok(Some(self.parse(&self.file.entry(at, n)?)))
         } else {
@@ -139,7 +153,7 @@ impl OffsetIndex {
             .file
             .search(at, |entry| i64::from(relative(entry)) < target)?;
         self.file
-            .truncate_to_entries(at, below.map_or(0, |(n, _)| n + 1))
+            .truncate_to_entries(at, below.map_or(0, |found| found.n + 1))
     }
 
     /// What the ends of the file tell about its health; `log_size` is the segment's, in bytes.

@@ -20,7 +20,7 @@ use super::index_file::{Location, segment_file};
 use super::offset_index::OffsetIndex;
 use super::time_index::{TimeIndex, TimestampPosition};
 use super::txn_index::{AbortedTxn, TxnIndex};
-use super::walk::{BatchAt, Source, Step, Walk};
+use super::walk::{BatchAt, Source, Step, WINDOW, Walk, batch_at};
 use crate::config::topic::LogConfig;
 use crate::types::{Millis, Offset};
 
@@ -233,6 +233,14 @@ impl Segment {
         Ok(self.file.get_or_init(|| Arc::new(file)))
     }
 
+    fn source(&self) -> FsResult<Source<'_>> {
+        Ok(Source {
+            fs: self.fs(),
+            file: self.file()?,
+            path: &self.log_path,
+        })
+    }
+
     /// Whether `offset` can be stored relative to the base offset.
     pub(super) fn can_hold(&self, offset: Offset) -> bool {
         (0..=i64::from(i32::MAX)).contains(&offset.saturating_sub(self.base_offset))
@@ -245,12 +253,7 @@ impl Segment {
         end: u64,
         mut visit: impl FnMut(&BatchAt) -> Option<T>,
     ) -> FsResult<Option<T>> {
-        let source = Source {
-            fs: self.fs(),
-            file: self.file()?,
-            path: &self.log_path,
-        };
-        let mut walk = Walk::new(source, position, end);
+        let mut walk = Walk::new(self.source()?, position, end);
         while let Step::Batch(batch) = walk.next()? {
             if let Some(found) = visit(&batch) {
                 return Ok(Some(found));
@@ -265,11 +268,7 @@ impl Segment {
         position: u64,
         mut visit: impl FnMut(Source<'_>, &BatchAt) -> FsResult<Option<T>>,
     ) -> FsResult<Option<T>> {
-        let source = Source {
-            fs: self.fs(),
-            file: self.file()?,
-            path: &self.log_path,
-        };
+        let source = self.source()?;
         let mut walk = Walk::new(source, position, self.size());
         while let Step::Batch(batch) = walk.next()? {
             if let Some(found) = visit(source, &batch)? {
@@ -357,10 +356,20 @@ impl Segment {
     /// The first batch whose last offset is at or beyond `offset`, looking below byte `end`.
     pub(super) fn find_batch(&self, offset: Offset, end: u64) -> FsResult<Option<BatchAt>> {
         self.load_offset_index()?;
-        let hint = self
+        let (hint, next) = self
             .offset_index
             .read()
-            .lookup(&self.at(INDEX_SUFFIX), offset)?;
+            .lookup_both(&self.at(INDEX_SUFFIX), offset)?;
+        // Large batches each have an entry, and the one after what a consumer has read is the next.
+        if let Some(next) = next
+            && hint.offset + 1 == offset
+            && next.position < end
+            && next.position - hint.position > WINDOW as u64
+            && let Some(batch) = batch_at(self.source()?, next.position, end)?
+            && (batch.base_offset..=batch.last_offset).contains(&offset)
+        {
+            return Ok(Some(batch));
+        }
         if hint.position > 0 {
             let mut seen = false;
             let found = self.walk(hint.position, end, |batch| {

@@ -85,7 +85,7 @@ impl TimeIndex {
     /// The last entry at or below `target`, or (−1, base offset).
     pub(super) fn lookup(&self, at: &Location<'_>, target: Millis) -> FsResult<TimestampPosition> {
         let found = self.file.search(at, |entry| timestamp(entry) <= target)?;
-        Ok(found.map_or(self.start(), |(_, entry)| self.parse(&entry)))
+        Ok(found.map_or(self.start(), |found| self.parse(&found.entry)))
     }
 
     /// Appends an entry when its timestamp is larger than the last one's. `into_reserve` may use
@@ -118,7 +118,7 @@ impl TimeIndex {
             .file
             .search(at, |entry| i64::from(relative(entry)) < target)?;
         self.file
-            .truncate_to_entries(at, below.map_or(0, |(n, _)| n + 1))
+            .truncate_to_entries(at, below.map_or(0, |found| found.n + 1))
     }
 
     /// What the ends of the file tell about its health.

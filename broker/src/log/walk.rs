@@ -20,7 +20,7 @@ const MIN_SIZE: i32 = 14;
 /// Bytes of a v1 entry up to its timestamp, inclusive.
 const V1_UP_TO_TIMESTAMP: usize = 26;
 /// Bytes read at once: about one index interval.
-const WINDOW: usize = 4096;
+pub(super) const WINDOW: usize = 4096;
 
 /// One batch in a file.
 #[derive(Debug, Clone, Copy)]
@@ -195,6 +195,18 @@ impl<'a> Walk<'a> {
         }
         Ok(step)
     }
+}
+
+/// The batch that begins at `position`, if one does.
+pub(super) fn batch_at(source: Source<'_>, position: u64, end: u64) -> FsResult<Option<BatchAt>> {
+    let mut header = [0; HEADER_LEN];
+    let read = source
+        .fs
+        .read_at(source.file, source.path, &mut header, position)?;
+    Ok(match parse_batch(&header[..read], position, end) {
+        Step::Batch(batch) => Some(batch),
+        Step::End | Step::Corrupt(_) => None,
+    })
 }
 
 /// Walks the batches of a Fetch response: batch and its bytes. A partial batch ends it.

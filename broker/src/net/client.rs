@@ -284,7 +284,8 @@ mod tests {
     use kafka_protocol::messages::{ApiVersionsResponse, HeartbeatRequest, MetadataRequest};
 
     use super::*;
-    use crate::net::{Connections, Handler, Limits, Listener, Outcome, Peer, regions};
+    use crate::net::out::encode;
+    use crate::net::{Connections, Handler, Limits, Listener, Outcome, Peer};
 
     /// Offers ApiVersions 0–1 and Heartbeat 1–2, and answers Heartbeats with its own count.
     struct OldBroker;
@@ -303,7 +304,7 @@ mod tests {
             let chunks = match key {
                 ApiVersionsRequest::KEY if version > 1 => {
                     let answer = ApiVersionsResponse::default().with_error_code(35);
-                    regions::encode(id, 0, &answer, 0, Vec::new())
+                    encode(id, 0, &answer, 0)
                 }
                 ApiVersionsRequest::KEY => {
                     let apis = [(18, 0, 1), (12, 1, 2)].map(|(key, min, max)| {
@@ -313,13 +314,13 @@ mod tests {
                             .with_max_version(max)
                     });
                     let answer = ApiVersionsResponse::default().with_api_keys(apis.to_vec());
-                    regions::encode(id, 0, &answer, version, Vec::new())
+                    encode(id, 0, &answer, version)
                 }
                 HeartbeatRequest::KEY => {
                     *heartbeats += 1;
                     let answer = kafka_protocol::messages::HeartbeatResponse::default()
                         .with_throttle_time_ms(*heartbeats);
-                    regions::encode(id, 0, &answer, version, Vec::new())
+                    encode(id, 0, &answer, version)
                 }
                 // A count of two milliards.
                 _ => Ok(vec![crate::net::Chunk::Bytes(

@@ -22,7 +22,7 @@ mod tests;
 use std::ops::Range;
 
 pub use fields::Fields;
-use layout::{Element, Program, STRING_MEMORY, Step, Struct};
+use layout::{Element, STRING_MEMORY, Step};
 
 /// Which way a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,10 @@ pub fn request_header(frame: &[u8], header_version: i16) -> Result<RequestHeader
     let mut client_id = None;
     if header_version >= 1 {
         // Not compact in any version.
-        client_id = reader.old_string(true)?;
+        let at = reader.at;
+        let length = reader.old_length()?;
+        let text = reader.text(at, length, true)?;
+        client_id = text.map(|text| reader.at - text.len()..reader.at);
     }
     if header_version >= 2 {
         reader.skip_tags()?;
@@ -136,10 +139,12 @@ pub fn check(direction: Direction, key: i16, version: i16, body: &[u8]) -> Resul
     let program =
         layout::program(direction, key, version).ok_or(Error::Unknown { key, version })?;
     let factor = match direction {
-        Direction::Request => 4,
+        Direction::Request => fields::REQUEST_FACTOR,
         Direction::Response => 16,
     };
-    Walk::new(program, body, factor * body.len() + SPARE_MEMORY).run(program)
+    let mut fields = Fields::new(body, program.flexible, factor);
+    fields.charge(program.body.memory)?;
+    walk(&mut fields, &program.body.steps)
 }
 
 /// Bytes and a position in them.
@@ -220,22 +225,6 @@ impl<'a> Reader<'a> {
         signed(at, i16::from_be_bytes(self.array()?).into())
     }
 
-    fn old_string(&mut self, nullable: bool) -> Result<Option<Range<usize>>, Error> {
-        let at = self.at;
-        let length = self.old_length()?;
-        self.string(at, length, nullable)
-    }
-
-    fn string(
-        &mut self,
-        at: usize,
-        length: Option<u64>,
-        nullable: bool,
-    ) -> Result<Option<Range<usize>>, Error> {
-        let text = self.text(at, length, nullable)?;
-        Ok(text.map(|text| self.at - text.len()..self.at))
-    }
-
     fn text(
         &mut self,
         at: usize,
@@ -300,165 +289,53 @@ fn signed(at: usize, value: i64) -> Result<Option<u64>, Error> {
     }
 }
 
-struct Walk<'a> {
-    reader: Reader<'a>,
-    flexible: bool,
-    memory: usize,
-    memory_limit: usize,
-    unknown_tags: u32,
+/// Walks what `steps` describe.
+fn walk(fields: &mut Fields<'_>, steps: &[Step]) -> Result<(), Error> {
+    for step in steps {
+        match step {
+            Step::Skip(bytes) => fields.skip(*bytes)?,
+            Step::Text { nullable } => {
+                fields.string(*nullable)?;
+            }
+            Step::Data { nullable } => {
+                fields.data(*nullable)?;
+            }
+            Step::Array { nullable, element } => walk_array(fields, *nullable, element)?,
+            Step::Maybe(inner) => {
+                if fields.is_there()? {
+                    walk(fields, &inner.steps)?;
+                }
+            }
+            Step::Tags(known) => fields.tags(|fields, tag| {
+                match known.iter().find(|(number, _)| *number == tag) {
+                    Some((_, value)) => walk(fields, &value.steps).map(|()| true),
+                    None => Ok(false),
+                }
+            })?,
+        }
+    }
+    Ok(())
 }
 
-impl<'a> Walk<'a> {
-    fn new(program: &Program, body: &'a [u8], memory_limit: usize) -> Self {
-        Self {
-            reader: Reader::new(body),
-            flexible: program.flexible,
-            memory: 0,
-            memory_limit,
-            unknown_tags: 0,
-        }
-    }
-
-    fn run(&mut self, program: &Program) -> Result<(), Error> {
-        self.charge(program.body.memory)?;
-        self.steps(&program.body.steps)
-    }
-
-    /// Keeps G5.
-    fn charge(&mut self, bytes: usize) -> Result<(), Error> {
-        self.memory = self.memory.saturating_add(bytes);
-        if self.memory > self.memory_limit {
-            return Err(Error::Memory {
-                limit: self.memory_limit,
-            });
-        }
-        Ok(())
-    }
-
-    fn steps(&mut self, steps: &[Step]) -> Result<(), Error> {
-        for step in steps {
-            match step {
-                Step::Skip(bytes) => self.reader.skip(*bytes)?,
-                Step::Text { nullable } => self.text(*nullable)?,
-                Step::Data { nullable } => self.data(*nullable)?,
-                Step::Array { nullable, element } => self.array(*nullable, element)?,
-                Step::Maybe(inner) => {
-                    // The codec takes any other byte than 1 for null; Java any that is negative.
-                    let at = self.reader.at;
-                    match self.reader.u8()? {
-                        1 => self.steps(&inner.steps)?,
-                        0xff => {}
-                        _ => return Err(Error::Null { at }),
-                    }
-                }
-                Step::Tags(known) => self.tags(known)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn text(&mut self, nullable: bool) -> Result<(), Error> {
-        if self.flexible {
-            let at = self.reader.at;
-            let length = self.reader.compact()?;
-            self.reader.string(at, length, nullable)?;
-        } else {
-            self.reader.old_string(nullable)?;
-        }
-        Ok(())
-    }
-
-    /// A length or a count of the message's kind.
-    fn length(&mut self) -> Result<Option<u64>, Error> {
-        if self.flexible {
-            self.reader.compact()
-        } else {
-            self.reader.plain()
-        }
-    }
-
-    fn data(&mut self, nullable: bool) -> Result<(), Error> {
-        let at = self.reader.at;
-        let length = self.length()?;
-        self.reader.data(at, length, nullable)?;
-        Ok(())
-    }
-
-    fn array(&mut self, nullable: bool, element: &Element) -> Result<(), Error> {
-        let at = self.reader.at;
-        let count = match self.length()? {
-            Some(count) => count,
-            None if nullable => return Ok(()),
-            None => return Err(Error::Null { at }),
-        };
-        let old = |bytes| if self.flexible { 1 } else { bytes };
-        let (min_wire, memory) = match element {
-            Element::Fixed(bytes) => (*bytes, *bytes),
-            Element::Text => (old(2), STRING_MEMORY),
-            Element::Data => (old(4), STRING_MEMORY),
-            Element::Struct(inner) => (inner.min_wire.max(1), inner.memory),
-        };
-        let left = self.reader.left();
-        // Keeps G1; below it the products cannot overflow.
-        if count > (left / min_wire) as u64 {
-            return Err(Error::Count { at, count, left });
-        }
-        let count = count as usize;
-        self.charge(count * memory)?;
-        match element {
-            Element::Fixed(bytes) => self.reader.skip(count * bytes),
-            Element::Text => (0..count).try_for_each(|_| self.text(false)),
-            Element::Data => (0..count).try_for_each(|_| self.data(false)),
-            Element::Struct(inner) => match inner.steps.as_slice() {
-                [Step::Skip(bytes)] => self.reader.skip(count * bytes),
-                steps => (0..count).try_for_each(|_| self.steps(steps)),
-            },
-        }
-    }
-
-    /// Keeps G4.
-    fn tags(&mut self, known: &[(u32, Struct)]) -> Result<(), Error> {
-        let count = self.reader.varint()?;
-        if count == 0 {
-            return Ok(());
-        }
-        let mut unknown = 0;
-        for _ in 0..count {
-            let at = self.reader.at;
-            let tag = self.reader.varint()?;
-            let length_at = self.reader.at;
-            let length = self.reader.varint()?;
-            match known.iter().find(|(number, _)| *number == tag) {
-                Some((_, value)) => {
-                    let left = self.reader.left();
-                    if length as usize > left {
-                        return Err(Error::Length {
-                            at: length_at,
-                            length: length.into(),
-                            left,
-                        });
-                    }
-                    let end = self.reader.at + length as usize;
-                    self.steps(&value.steps)?;
-                    if self.reader.at != end {
-                        return Err(Error::Tag { at, tag });
-                    }
-                }
-                None => {
-                    self.reader.data(length_at, Some(length.into()), false)?;
-                    unknown += 1;
-                    self.unknown_tags += 1;
-                    if self.unknown_tags > MAX_BODY_TAGS {
-                        return Err(Error::Tags {
-                            limit: MAX_BODY_TAGS,
-                        });
-                    }
-                }
-            }
-        }
-        if unknown > 0 {
-            self.charge(TAG_NODE_MEMORY + unknown * TAG_MEMORY)?;
-        }
-        Ok(())
+fn walk_array(fields: &mut Fields<'_>, nullable: bool, element: &Element) -> Result<(), Error> {
+    let old = |bytes| if fields.is_flexible() { 1 } else { bytes };
+    let (min_wire, memory) = match element {
+        Element::Fixed(bytes) => (*bytes, *bytes),
+        Element::Text => (old(2), STRING_MEMORY),
+        Element::Data => (old(4), STRING_MEMORY),
+        Element::Struct(inner) => (inner.min_wire.max(1), inner.memory),
+    };
+    let Some(count) = fields.nullable_count(nullable, min_wire)? else {
+        return Ok(());
+    };
+    fields.charge(count * memory)?;
+    match element {
+        Element::Fixed(bytes) => fields.skip(count * bytes),
+        Element::Text => (0..count).try_for_each(|_| fields.string(false).map(drop)),
+        Element::Data => (0..count).try_for_each(|_| fields.data(false).map(drop)),
+        Element::Struct(inner) => match inner.steps.as_slice() {
+            [Step::Skip(bytes)] => fields.skip(count * bytes),
+            steps => (0..count).try_for_each(|_| walk(fields, steps)),
+        },
     }
 }

@@ -16,7 +16,7 @@ mod connection;
 pub mod frame;
 pub mod guard;
 pub mod listener;
-pub mod regions;
+pub mod out;
 #[cfg(test)]
 mod tests;
 mod wire;

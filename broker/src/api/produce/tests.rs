@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::log::AppendInfo;
+use crate::net::Chunk;
 use crate::net::guard::{self, Direction};
 use crate::record::build::{BatchOptions, NewRecord, build_batch};
 
@@ -138,7 +139,9 @@ proptest! {
         } else {
             Vec::new()
         };
-        let written = Bytes::from(wire::response(version, correlation_id, &answers, &nodes));
+        let chunks = wire::response(version, correlation_id, &answers, &nodes);
+        let [Chunk::Bytes(written)] = &chunks[..] else { panic!("{chunks:?}") };
+        let written = written.clone();
         let mut rest = written.clone();
         let header = ResponseHeader::decode(&mut rest, ProduceResponse::header_version(version)).unwrap();
         prop_assert_eq!(header.correlation_id, correlation_id);

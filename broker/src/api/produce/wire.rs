@@ -3,9 +3,11 @@
 
 use smallvec::SmallVec;
 
-use super::{Answer, Leader, Node};
+use super::{Answer, Node, endpoint};
 use crate::error::ErrorCode;
+use crate::net::Chunk;
 use crate::net::guard::{Error, Fields};
+use crate::net::out::Out;
 use crate::types::{Millis, Offset};
 
 /// Versions with compact lengths and tag sections.
@@ -34,7 +36,7 @@ pub(super) struct Entry<'a> {
 impl<'a> Request<'a> {
     pub(super) fn read(version: i16, body: &'a [u8]) -> Result<Self, Error> {
         let flexible = version >= FLEXIBLE;
-        let mut fields = Fields::new(body, flexible);
+        let mut fields = Fields::of_request(body, flexible);
         let is_transactional = version >= 3 && fields.nullable_text()?.is_some();
         let acks = fields.i16()?;
         let timeout_ms = fields.i32()?;
@@ -48,16 +50,16 @@ impl<'a> Request<'a> {
             for _ in 0..count {
                 let partition = fields.i32()?;
                 let records = fields.nullable_data()?.unwrap_or_default();
-                fields.tags()?;
+                fields.no_tags()?;
                 entries.push(Entry {
                     topic,
                     partition,
                     records,
                 });
             }
-            fields.tags()?;
+            fields.no_tags()?;
         }
-        fields.tags()?;
+        fields.no_tags()?;
         Ok(Self {
             is_transactional,
             acks,
@@ -73,22 +75,19 @@ pub(super) fn response(
     correlation_id: i32,
     answers: &[Answer],
     nodes: &[Node],
-) -> Vec<u8> {
+) -> Vec<Chunk> {
     let names: usize = answers
         .iter()
         .map(|answer| answer.partition.topic.len())
         .sum();
-    let mut out = Out {
-        bytes: Vec::with_capacity(32 + 48 * answers.len() + names),
-        flexible: version >= FLEXIBLE,
-    };
+    let mut out = Out::new(version >= FLEXIBLE, 32 + 48 * answers.len() + names);
     out.i32(correlation_id);
     out.no_tags();
     let topics = || answers.chunk_by(|one, next| one.partition.topic == next.partition.topic);
-    out.length(topics().count());
+    out.length(Some(topics().count()));
     for topic in topics() {
         out.text(Some(&topic[0].partition.topic));
-        out.length(topic.len());
+        out.length(Some(topic.len()));
         for answer in topic {
             partition(&mut out, version, answer);
         }
@@ -98,20 +97,12 @@ pub(super) fn response(
         out.i32(0);
     }
     if version >= 10 && !nodes.is_empty() {
-        out.tag(|out| {
-            out.length(nodes.len());
-            for node in nodes {
-                out.i32(node.id);
-                out.text(Some(&node.host));
-                out.i32(node.port);
-                out.text(node.rack.as_deref());
-                out.no_tags();
-            }
-        });
+        out.tags(1);
+        out.tag(0, |out| endpoint::write_nodes(out, nodes));
     } else {
         out.no_tags();
     }
-    out.bytes
+    out.finish()
 }
 
 fn partition(out: &mut Out, version: i16, answer: &Answer) {
@@ -132,7 +123,7 @@ fn partition(out: &mut Out, version: i16, answer: &Answer) {
     }
     if version >= 8 {
         let errors = failure.map_or(&[][..], |failure| &failure.record_errors);
-        out.length(errors.len());
+        out.length(Some(errors.len()));
         for (index, message) in errors {
             out.i32(*index);
             out.text(message.as_deref());
@@ -141,11 +132,10 @@ fn partition(out: &mut Out, version: i16, answer: &Answer) {
         out.text(failure.and_then(|failure| failure.message.as_deref()));
     }
     match answer.leader {
-        Some(Leader { id, epoch }) if version >= 10 => out.tag(|out| {
-            out.i32(id);
-            out.i32(epoch);
-            out.no_tags();
-        }),
+        Some(leader) if version >= 10 => {
+            out.tags(1);
+            out.tag(0, |out| leader.write(out));
+        }
         _ => out.no_tags(),
     }
 }
@@ -160,77 +150,5 @@ fn offsets(answer: &Answer) -> (Offset, Millis, Offset) {
         ),
         (None, Some(failure)) => (-1, -1, failure.log_start_offset),
         (None, None) => (-1, -1, -1),
-    }
-}
-
-/// A response in the making.
-struct Out {
-    bytes: Vec<u8>,
-    flexible: bool,
-}
-
-impl Out {
-    fn i16(&mut self, value: i16) {
-        self.bytes.extend_from_slice(&value.to_be_bytes());
-    }
-
-    fn i32(&mut self, value: i32) {
-        self.bytes.extend_from_slice(&value.to_be_bytes());
-    }
-
-    fn i64(&mut self, value: i64) {
-        self.bytes.extend_from_slice(&value.to_be_bytes());
-    }
-
-    fn varint(&mut self, mut value: usize) {
-        while value >= 0x80 {
-            self.bytes.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.bytes.push(value as u8);
-    }
-
-    /// The count of an array.
-    fn length(&mut self, count: usize) {
-        if self.flexible {
-            self.varint(count + 1);
-        } else {
-            self.i32(count as i32);
-        }
-    }
-
-    fn text(&mut self, text: Option<&str>) {
-        match (text, self.flexible) {
-            (None, true) => self.varint(0),
-            (None, false) => self.i16(-1),
-            (Some(text), true) => {
-                self.varint(text.len() + 1);
-                self.bytes.extend_from_slice(text.as_bytes());
-            }
-            (Some(text), false) => {
-                let text = &text[..text.floor_char_boundary(i16::MAX as usize)];
-                self.i16(text.len() as i16);
-                self.bytes.extend_from_slice(text.as_bytes());
-            }
-        }
-    }
-
-    fn no_tags(&mut self) {
-        if self.flexible {
-            self.bytes.push(0);
-        }
-    }
-
-    /// A section of one tag, number 0, whose value `write` appends.
-    fn tag(&mut self, write: impl FnOnce(&mut Self)) {
-        let mut value = Self {
-            bytes: Vec::new(),
-            flexible: true,
-        };
-        write(&mut value);
-        self.varint(1);
-        self.varint(0);
-        self.varint(value.bytes.len());
-        self.bytes.append(&mut value.bytes);
     }
 }

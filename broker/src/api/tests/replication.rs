@@ -42,7 +42,8 @@ use crate::group::offsets_topic::ReplicatedOffsetsTopic;
 use crate::log::Log;
 use crate::log::manager::{DirFailure, LogManager, ManagerConfig};
 use crate::net::client::{Client, Options};
-use crate::net::{Connections, Handler, Limits, Listener, Outcome, Peer, guard, regions};
+use crate::net::out::encode;
+use crate::net::{Connections, Handler, Limits, Listener, Outcome, Peer, guard};
 use crate::record::build::{BatchOptions, NewRecord, build_batch};
 use crate::record::validate::Origin;
 use crate::replica::manager::{Parts, ReplicaManager};
@@ -100,8 +101,7 @@ impl Handler for WithController {
                     .with_api_key(AlterPartitionRequest::KEY)
                     .with_max_version(3);
                 let answer = ApiVersionsResponse::default().with_api_keys(vec![offered]);
-                let chunks =
-                    regions::encode(header.correlation_id, 0, &answer, version, Vec::new());
+                let chunks = encode(header.correlation_id, 0, &answer, version);
                 Outcome::Respond(chunks.unwrap())
             }
             _ => self.dispatcher.handle(connection, peer, frame).await,
@@ -151,13 +151,7 @@ impl WithController {
             .with_partitions(vec![partition]);
         let answer = AlterPartitionResponse::default().with_topics(vec![answered]);
         let header_version = AlterPartitionResponse::header_version(version);
-        let chunks = regions::encode(
-            header.correlation_id,
-            header_version,
-            &answer,
-            version,
-            Vec::new(),
-        );
+        let chunks = encode(header.correlation_id, header_version, &answer, version);
         Outcome::Respond(chunks.unwrap())
     }
 }

@@ -149,6 +149,40 @@ fn reads_obey_bounds_and_sizes() {
 }
 
 #[test]
+fn every_offset_is_found_among_batches_of_any_size() {
+    let mut bench = Bench::new(LogConfig::default());
+    let log = bench.log();
+    let mut starts = Vec::new();
+    for n in 0..60 {
+        let size = [9000, 100, 20_000, 5000, 30][n % 5];
+        let info = log.append_as_leader(&batch_at(1000, 1 + n % 3, size), 0);
+        let info = info.unwrap();
+        starts.extend((info.base_offset..=info.last_offset).map(|_| info.base_offset));
+    }
+    let end = log.log_end_offset();
+    let check = |log: &Log, offset: Offset| {
+        let read = ReadRequest {
+            offset,
+            max_bytes: 1,
+            upper_bound: end,
+            min_one_message: true,
+            with_aborted: false,
+        };
+        let region = log.read(read).unwrap().region.unwrap();
+        let bytes = bytes_of(&region);
+        let found = Batch::parse(&bytes).unwrap().header().base_offset;
+        assert_eq!(found, starts[offset as usize], "offset {offset}");
+    };
+    (0..end).for_each(|offset| check(&log, offset));
+    drop(log);
+    // Now of the index only what is in its file is known.
+    bench.restart();
+    let log = bench.log();
+    (0..end).for_each(|offset| check(&log, offset));
+    (0..end).rev().for_each(|offset| check(&log, offset));
+}
+
+#[test]
 fn rolls_by_size_time_and_full_index() {
     let bases = |log: &Log| -> Vec<Offset> {
         log.segments

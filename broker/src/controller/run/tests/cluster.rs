@@ -17,7 +17,8 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
 use crate::clock::ManualClock;
 use crate::cluster::image::{Cluster, Endpoint};
 use crate::cluster::update::{ControllerEpochGate, update_metadata};
-use crate::net::{Connections, Handler, Limits, Listener, Outcome, Peer, guard, regions};
+use crate::net::out::encode;
+use crate::net::{Connections, Handler, Limits, Listener, Outcome, Peer, guard};
 use crate::zk::CreateMode;
 use crate::zk::data::BrokerRegistration;
 use crate::zk::embedded::{Embedded, EmbeddedStore};
@@ -164,12 +165,11 @@ where
     );
     let request = R::decode(&mut frame.slice(header.len..), version).expect("a request");
     let response = ask(&request);
-    let chunks = regions::encode(
+    let chunks = encode(
         header.correlation_id,
         R::Response::header_version(version),
         &response,
         version,
-        Vec::new(),
     );
     Outcome::Respond(chunks.expect("encodes"))
 }
