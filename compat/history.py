@@ -254,7 +254,9 @@ def check(load, reader, replicas):
         if times > 1:
             duplicated += times - 1
             if name not in load.plain_names:
-                wrong.add("I4", f"{value} is there {times} times")
+                places = [(p, offset) for p, records in final.items() for offset, other in records.items() if other == value]
+                copies = "; ".join(copy(load.topic, p, offset, replicas or {}) for p, offset in places)
+                wrong.add("I4", f"{value} is there {times} times: {copies}")
         if name not in load.producers or (name in sent and not 0 <= int(n) < sent[name]):
             wrong.add("I5", f"{value} was not sent")
 
@@ -351,6 +353,20 @@ def batches(data):
             break
         yield base, base + struct.unpack_from(">i", data, at + 23)[0], epoch, at, end
         at = end
+
+
+def copy(topic, p, offset, replicas):
+    """Where a record is and who sent it: a client that begins a new producer epoch may send again what it
+    does not know to be stored, and no broker can tell."""
+    for dirs in replicas.values():
+        for folder in [d / f"{topic}-{p}" for d in dirs if (d / f"{topic}-{p}").exists()]:
+            data = log_bytes(folder)
+            for base, last, epoch, at, _ in batches(data):
+                if base <= offset <= last:
+                    producer, producer_epoch, sequence = struct.unpack_from(">qhi", data, at + 43)
+                    return (f"partition {p} offset {offset} (producer {producer} epoch {producer_epoch} "
+                            f"sequence {sequence + offset - base}, leader epoch {epoch})")
+    return f"partition {p} offset {offset}"
 
 
 def epochs(folder, below):

@@ -9,7 +9,7 @@ import types
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from history import Highest, check  # noqa: E402
+from history import Highest, check, copy  # noqa: E402
 from wire import batch  # noqa: E402
 
 
@@ -124,6 +124,8 @@ class Checker(unittest.TestCase):
                         (path / "00000000000000000001.log").write_bytes(logs[1])
                     (path / "leader-epoch-checkpoint").write_text("0\n1\n0 0\n")
             self.assertEqual(self.found(replicas)[1], set())
+            self.assertEqual(copy("t", 1, 1, replicas),
+                             "partition 1 offset 1 (producer -1 epoch -1 sequence -1, leader epoch -1)")
             epochs = replicas[2][0] / "t-1" / "leader-epoch-checkpoint"
             epochs.write_text("0\n2\n0 0\n3 1\n")
             self.assertEqual(self.found(replicas)[1], {"I9"})
