@@ -283,6 +283,8 @@ pub struct Log {
     /// Ascending, never empty.
     segments: ArcSwap<Vec<Arc<Segment>>>,
     epochs: RwLock<LeaderEpochs>,
+    /// The file of `epochs` is behind them. Changes while they are locked for writing.
+    has_unwritten_epochs: AtomicBool,
     writer: Mutex<Writer>,
     marks: Mutex<Marks>,
     log_start_offset: AtomicI64,
@@ -477,11 +479,15 @@ impl Log {
         self.epochs.read().epoch_for_offset(offset)
     }
 
-    /// Notes that `epoch` starts at the LEO (on becoming leader).
+    /// Notes that `epoch` starts at the LEO (on becoming leader). On disk soon, for a broker becomes
+    /// leader of thousands of partitions at a time; nothing is lost with an epoch without records.
     pub fn assign_epoch_start(&self, epoch: LeaderEpoch) -> Result<(), Error> {
         self.home.check_online()?;
         let _writer = self.writer()?;
-        self.assign_epoch(epoch, self.log_end_offset())
+        if self.epochs.write().assign(epoch, self.log_end_offset()) {
+            self.write_epochs_later();
+        }
+        Ok(())
     }
 
     /// Contract §4.2, `endOffsetForEpoch`.
@@ -493,14 +499,10 @@ impl Log {
 
     /// Notes where an epoch starts, on disk before the first record of it is.
     fn assign_epoch(&self, epoch: LeaderEpoch, start: Offset) -> Result<(), Error> {
-        if self.epochs.read().latest() == Some(epoch) {
-            return Ok(());
+        if self.epochs.read().latest() != Some(epoch) && self.epochs.write().assign(epoch, start) {
+            self.has_unwritten_epochs.store(true, Ordering::Release);
         }
-        let mut epochs = self.epochs.write();
-        if epochs.assign(epoch, start) {
-            self.io(self.write_epochs(&epochs))?;
-        }
-        Ok(())
+        self.write_new_epochs()
     }
 
     fn write_epochs(&self, epochs: &LeaderEpochs) -> FsResult<()> {
@@ -508,12 +510,24 @@ impl Log {
         checkpoint::write_epochs(&self.home.fs, &path, epochs.entries())
     }
 
-    /// Writes the epoch cache soon: a stale file with too many entries is cut at load.
+    fn write_new_epochs(&self) -> Result<(), Error> {
+        if !self.has_unwritten_epochs.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        // Exclusively: two writers would share the temporary file.
+        let epochs = self.epochs.write();
+        if self.has_unwritten_epochs.load(Ordering::Acquire) {
+            self.io(self.write_epochs(&epochs))?;
+            self.has_unwritten_epochs.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Writes the epoch cache soon, or with the next append: a stale file with too many entries is
+    /// cut at load.
     fn write_epochs_later(&self) {
-        self.later(0, |log| {
-            let epochs = log.epochs.read();
-            log.io(log.write_epochs(&epochs))
-        });
+        self.has_unwritten_epochs.store(true, Ordering::Release);
+        self.later(0, Self::write_new_epochs);
     }
 
     pub fn active_producers(&self) -> Vec<ActiveProducer> {
@@ -608,6 +622,7 @@ impl Log {
         self.flush_topic_id()?;
         {
             let mut writer = self.writer()?;
+            self.write_new_epochs()?;
             let Writer {
                 producers,
                 snapshots,

@@ -260,6 +260,7 @@ impl Loader {
             topic_id_dirty: AtomicBool::new(false),
             segments: ArcSwap::from_pointee(self.segments),
             epochs: RwLock::new(self.epochs),
+            has_unwritten_epochs: AtomicBool::new(false),
             writer: Mutex::new(Writer {
                 producers,
                 snapshots: self.snapshots,

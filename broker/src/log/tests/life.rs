@@ -183,6 +183,29 @@ fn every_offset_is_found_among_batches_of_any_size() {
 }
 
 #[test]
+fn an_epoch_is_on_disk_soon_and_before_its_first_record() {
+    let mut bench = Bench::new(LogConfig::default());
+    let epochs = |bench: &Bench| std::fs::read_to_string(bench.file("leader-epoch-checkpoint"));
+    let log = bench.log();
+    log.append_as_leader(&batch(1), 0).unwrap();
+    log.assign_epoch_start(3).unwrap();
+    log.assign_epoch_start(4).unwrap();
+    assert_eq!(log.latest_epoch(), Some(4));
+    assert_eq!(epochs(&bench).unwrap(), "0\n1\n0 0\n");
+    bench.run_jobs();
+    assert_eq!(epochs(&bench).unwrap(), "0\n2\n0 0\n4 1\n");
+    log.assign_epoch_start(5).unwrap();
+    log.append_as_leader(&batch(1), 5).unwrap();
+    assert_eq!(epochs(&bench).unwrap(), "0\n2\n0 0\n5 1\n");
+    log.assign_epoch_start(6).unwrap();
+    drop(log);
+    bench.restart();
+    assert_eq!(epochs(&bench).unwrap(), "0\n3\n0 0\n5 1\n6 2\n");
+    // What has no records is forgotten at load, as in Kafka.
+    assert_eq!(bench.log().latest_epoch(), Some(5));
+}
+
+#[test]
 fn rolls_by_size_time_and_full_index() {
     let bases = |log: &Log| -> Vec<Offset> {
         log.segments
