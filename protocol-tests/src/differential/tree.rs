@@ -26,6 +26,8 @@ const BY_KEY: &[(&str, &str)] = &[
     ("CreatableTopicConfigs", "name"),
     ("DescribeLogDirsTopic", "name"),
     ("DescribeLogDirsPartition", "partition_index"),
+    ("AlterReplicaLogDirTopicResult", "topic_name"),
+    ("AlterReplicaLogDirPartitionResult", "partition_index"),
     ("TopicProduceResponse", "name"),
     ("PartitionProduceResponse", "index"),
     ("DeletableTopicResult", "name"),
