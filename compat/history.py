@@ -211,6 +211,7 @@ def check(load, reader, replicas):
         last[p] = offset
         final[p][offset] = value
 
+    sent_again = []
     seen, duplicated = collections.Counter(v for records in final.values() for v in records.values()), 0
     sent, acked, lost, failed = {}, 0, 0, 0
     longest = (0.0, None, None)
@@ -255,17 +256,23 @@ def check(load, reader, replicas):
             duplicated += times - 1
             if name not in load.plain_names:
                 places = [(p, offset) for p, records in final.items() for offset, other in records.items() if other == value]
-                copies = "; ".join(copy(load.topic, p, offset, replicas or {}) for p, offset in places)
-                wrong.add("I4", f"{value} is there {times} times: {copies}")
+                copies = [copy(load.topic, p, offset, replicas or {}) for p, offset in places]
+                if None in copies or len({(c.producer, c.epoch) for c in copies}) < times:
+                    wrong.add("I4", f"{value} is there {times} times: {', '.join(map(str, copies))}")
+                else:
+                    sent_again.append(f"{value}: {', '.join(map(str, copies))}")
         if name not in load.producers or (name in sent and not 0 <= int(n) < sent[name]):
             wrong.add("I5", f"{value} was not sent")
 
+    if len(sent_again) > acked / 1000:
+        wrong.add("I4", f"{len(sent_again)} records were sent again in a new producer epoch, as {sent_again[0]}")
     check_group(load, final, wrong)
     check_watcher(load, final, wrong)
     if replicas:
         check_replicas(load, final, replicas, wrong)
     figures = {"acked": acked, "lost": lost, "duplicated": duplicated, "failed": failed,
-               "idempotent duplicates": len(wrong.get("I4", [])), "longest unavailability": longest[0]}
+               "idempotent duplicates": len(wrong.get("I4", [])), "sent again in a new producer epoch": len(sent_again),
+               "longest unavailability": longest[0]}
     return figures, wrong
 
 
@@ -355,18 +362,21 @@ def batches(data):
         at = end
 
 
+Copy = collections.namedtuple("Copy", "partition offset producer epoch sequence leader_epoch")
+
+
 def copy(topic, p, offset, replicas):
-    """Where a record is and who sent it: a client that begins a new producer epoch may send again what it
-    does not know to be stored, and no broker can tell."""
+    """Who sent a record, as any replica has it. A client that is told that a record may not have reached enough
+    replicas, and then that a later one is out of order, begins a new producer epoch and sends both again
+    (librdkafka does, whatever the broker): what no broker can tell from new records is not its fault."""
     for dirs in replicas.values():
         for folder in [d / f"{topic}-{p}" for d in dirs if (d / f"{topic}-{p}").exists()]:
             data = log_bytes(folder)
-            for base, last, epoch, at, _ in batches(data):
+            for base, last, leader_epoch, at, _ in batches(data):
                 if base <= offset <= last:
-                    producer, producer_epoch, sequence = struct.unpack_from(">qhi", data, at + 43)
-                    return (f"partition {p} offset {offset} (producer {producer} epoch {producer_epoch} "
-                            f"sequence {sequence + offset - base}, leader epoch {epoch})")
-    return f"partition {p} offset {offset}"
+                    producer, epoch, sequence = struct.unpack_from(">qhi", data, at + 43)
+                    return Copy(p, offset, producer, epoch, sequence + offset - base, leader_epoch)
+    return None
 
 
 def epochs(folder, below):

@@ -9,7 +9,7 @@ import types
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from history import Highest, check, copy  # noqa: E402
+from history import Highest, check  # noqa: E402
 from wire import batch  # noqa: E402
 
 
@@ -70,6 +70,29 @@ class Checker(unittest.TestCase):
         self.read[-1] = "R 0 2 plain0-0"
         self.assertEqual(self.found()[1], set(), "not judged without idempotence")
 
+    def test_i4_a_copy_of_another_producer_epoch_is_the_clients(self):
+        self.read.append("R 0 2 idem0-2")
+        self.idem[:0] = [f"A {n} 0 None 1.0" for n in [0] * 2000]
+        with tempfile.TemporaryDirectory() as folder:
+            def log(*senders):
+                data = b""
+                for offset, sender in enumerate(senders):
+                    bytes_of = bytearray(struct.pack(">q", offset) + batch(b"v")[8:])
+                    struct.pack_into(">qhi", bytes_of, 43, *sender)
+                    data += bytes_of
+                for p in range(2):
+                    path = pathlib.Path(folder) / f"t-{p}"
+                    path.mkdir(exist_ok=True)
+                    (path / "00000000000000000000.log").write_bytes(data)
+                    (path / "leader-epoch-checkpoint").write_text("0\n1\n0 0\n")
+                return {1: [pathlib.Path(folder)]}
+            figures, wrong = self.found(log((7, 0, 0), (7, 0, 1), (7, 1, 0)))
+            self.assertEqual((wrong, figures["sent again in a new producer epoch"]), (set(), 1))
+            self.assertEqual(self.found(log((7, 0, 0), (7, 0, 1), (7, 0, 2)))[1], {"I4"})
+            # More than a few are not bad luck.
+            del self.idem[:2000]
+            self.assertEqual(self.found(log((7, 0, 0), (7, 0, 1), (7, 1, 0)))[1], {"I4"})
+
     def test_i5_nobody_sent_it(self):
         self.read.append("R 0 2 idem0-3")
         self.assertEqual(self.found()[1], {"I5"})
@@ -124,8 +147,6 @@ class Checker(unittest.TestCase):
                         (path / "00000000000000000001.log").write_bytes(logs[1])
                     (path / "leader-epoch-checkpoint").write_text("0\n1\n0 0\n")
             self.assertEqual(self.found(replicas)[1], set())
-            self.assertEqual(copy("t", 1, 1, replicas),
-                             "partition 1 offset 1 (producer -1 epoch -1 sequence -1, leader epoch -1)")
             epochs = replicas[2][0] / "t-1" / "leader-epoch-checkpoint"
             epochs.write_text("0\n2\n0 0\n3 1\n")
             self.assertEqual(self.found(replicas)[1], {"I9"})

@@ -96,7 +96,8 @@ def measure(kind, options):
         row["RSS growth MB"] = max(rss_mb(pid) - rss[b] for b, pid in pids(cluster).items())
 
         controller = cluster.controller()
-        witness = asking[next(b for b in cluster.ids if b != controller)]
+        # Idle connections may have been closed.
+        witness = Connection(cluster.ports[next(b for b in cluster.ids if b != controller)], 60)
         killed, ended = time.monotonic(), None
         cluster.kill(controller)
         while True:
