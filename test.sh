@@ -108,13 +108,14 @@ beside rolling suite rolling -- chaos suite chaos
 # Another release build, of minutes: only when asked for.
 [ ${#wanted[@]} -eq 0 ] || part instructions cargo run --release -p bench --bin instructions
 
-# The end of the log is what is read first, so it repeats what failed.
+echo
+printf '%s\n' "${summary[@]}"
+# The end of the log is what is read first, and where it is kept short the only thing.
 for name in ${failures[@]+"${failures[@]}"}; do
   echo
   echo "--- why $name failed (all of it: $logs/$name.log)"
-  grep -nE -A 12 "^FAILED|\.\.\. FAILED|^not ok|^DIFFERENT|panicked at|^error(:|\[)|^differential: " "$logs/$name.log" | tail -n 80
   tail -n 15 "$logs/$name.log"
+  echo "--- in short"
+  grep -E -A 2 "^FAILED|\.\.\. FAILED|^not ok|^DIFFERENT|^BROKEN|^STALE|panicked at|^error(:|\[)|^differential: " "$logs/$name.log" | cut -c 1-300 | tail -n 12
 done
-echo
-printf '%s\n' "${summary[@]}"
 exit $failed

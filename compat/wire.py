@@ -71,10 +71,11 @@ class Connection:
         code, _, offset = struct.unpack_from(">hqq", answer, len(answer) - 18)
         return code, offset
 
-    def metadata(self):
-        """{(topic, partition): (leader, isr)} of every partition, by Metadata v1."""
+    def metadata(self, topic=None):
+        """{(topic, partition): (leader, isr)} of every partition, or of one topic's, by Metadata v1."""
         self.correlation += 1
-        self.socket.sendall(struct.pack(">ihhihi", 14, 3, 1, self.correlation, -1, -1))
+        topics = struct.pack(">i", -1) if topic is None else struct.pack(f">ih{len(topic)}s", 1, len(topic), topic.encode())
+        self.socket.sendall(struct.pack(">ihhih", 10 + len(topics), 3, 1, self.correlation, -1) + topics)
         answer, at = self.receive(), 4
 
         def number(form):

@@ -45,8 +45,8 @@ def pids(cluster):
     return {b: broker.process.pid for b, broker in cluster.brokers.items() if broker.running()}
 
 
-def leaders(connection):
-    return [leader for leader, _ in connection.metadata().values()]
+def leaders(connection, topic=None):
+    return [leader for leader, _ in connection.metadata(topic).values()]
 
 
 def raise_limits(needed):
@@ -106,8 +106,12 @@ def measure(kind, options):
                     if not nodes.exists(f"/brokers/ids/{controller}"):
                         ended = time.monotonic()
             if ended is not None:
-                now = leaders(witness)
-                if controller not in now and (options.replicas == 1 or min(now) > 0):
+                # All of them only once one topic has its leaders: a large answer costs a core.
+                for topic in names[-1], None:
+                    now = leaders(witness, topic)
+                    if controller in now or (options.replicas > 1 and min(now) < 0):
+                        break
+                else:
                     break
             assert time.monotonic() - killed < 600, "no fail-over within 600 s"
             time.sleep(0.005)

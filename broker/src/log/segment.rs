@@ -147,7 +147,8 @@ impl Segment {
             size: AtomicU64::new(0),
             created: AtomicI64::new(now),
             roll_jitter_ms: jitter(config),
-            file: OnceLock::from(Arc::new(file)),
+            // Let go until the first append: partitions at rest hold no descriptor.
+            file: OnceLock::new(),
             offset_index: RwLock::new(OffsetIndex::new_empty(base_offset, max_index)),
             time_index: RwLock::new(TimeIndex::new_empty(base_offset, max_index)),
             txn_index: Mutex::new(TxnIndex::new_empty()),
@@ -229,8 +230,13 @@ impl Segment {
             return Ok(file);
         }
         let path = self.place.file(self.base_offset, LOG_SUFFIX);
-        let file = self.fs().open(&path)?;
-        Ok(self.file.get_or_init(|| Arc::new(file)))
+        let opened = self.fs().open(&path);
+        // Who renamed it meanwhile opened it before.
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        let file = Arc::new(opened?);
+        Ok(self.file.get_or_init(|| file))
     }
 
     fn source(&self) -> FsResult<Source<'_>> {

@@ -176,13 +176,41 @@ fn api_versions(address: SocketAddr) -> Result<ApiVersionsResponse> {
     single(address, 0, &ApiVersionsRequest::default())
 }
 
-/// Names of a broker's port and cluster.
+/// Names of a broker's port and cluster, once it has heard of its controller: before, it could not
+/// create a topic.
 fn identity(address: SocketAddr) -> Result<Vec<(String, &'static str)>> {
     let request = MetadataRequest::default().with_topics(Some(Vec::new()));
-    let cluster = single(address, 4, &request)?.cluster_id;
+    let led = asked_until(address, 4, "a controller", &request, |answer| {
+        answer.controller_id.0 >= 0 && !answer.brokers.is_empty()
+    })?;
+    let cluster = led.cluster_id;
     let mut names = vec![(address.port().to_string(), "<port>")];
     names.extend(cluster.map(|id| (id.to_string(), "<cluster id>")));
     Ok(names)
+}
+
+/// Asks until the answer is as wished.
+fn asked_until<R: Request>(
+    address: SocketAddr,
+    version: i16,
+    what: &str,
+    request: &R,
+    is_wished: impl Fn(&R::Response) -> bool,
+) -> Result<R::Response>
+where
+    R::Response: std::fmt::Debug,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = single(address, version, request)?;
+        if is_wished(&answer) {
+            return Ok(answer);
+        }
+        if Instant::now() > deadline {
+            bail!("{what}: not within {PATIENCE:?} at {address}: {answer:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A case as it runs: its connections, in pairs, and where its answers are compared.
@@ -334,17 +362,7 @@ impl Case<'_> {
             (self.run.addresses.ottla, request.ottla),
         ];
         for (address, request) in sides {
-            let deadline = Instant::now() + PATIENCE;
-            loop {
-                let answer = single(address, version, &request)?;
-                if is_wished(&answer) {
-                    break;
-                }
-                if Instant::now() > deadline {
-                    bail!("{what}: not within {PATIENCE:?} at {address}: {answer:?}");
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            asked_until(address, version, what, &request, &is_wished)?;
         }
         Ok(())
     }

@@ -479,13 +479,14 @@ fn brokers(case: &mut Case<'_>) -> Result<()> {
             case.ask(version, what, request)?;
         }
     }
-    let all = described(vec![resource(BROKER, "0", None)]);
-    case.until(4, "what was altered last", all.into(), |answer| {
+    // Both hear of changes one by one, in their order, and later than they answer.
+    let last = "log.index.interval.bytes";
+    let request = steps(&[(BROKER, "", &[(last, SET, Some("4097"))])]);
+    case.ask(1, "the last of all", request)?;
+    let heard = described(vec![resource(BROKER, "0", Some(&[last]))]);
+    case.until(4, "what was altered last", heard.into(), |answer| {
         let mut configs = answer.results.iter().flat_map(|result| &result.configs);
-        configs.all(|config| match config.name.as_str() {
-            "log.cleaner.threads" => config.value.as_deref() == Some("1"),
-            name => name != "no.such",
-        })
+        configs.any(|config| config.value.as_deref() == Some("4097"))
     })?;
     look(case, "the broker after all", BROKER, "0")?;
     look(case, "all brokers after all", BROKER, "")

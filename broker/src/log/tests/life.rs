@@ -48,6 +48,25 @@ fn what_is_appended_is_read_and_survives_a_clean_restart() {
 }
 
 #[test]
+fn a_partition_holds_no_descriptor_before_its_first_record() {
+    let bench = Bench::new(LogConfig::default());
+    let log = bench.log();
+    let file = bench.file("00000000000000000000.log");
+    let opened = || {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap();
+        let names = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+        names.filter(|name| *name == file).count()
+    };
+    assert!(file.exists());
+    assert!(log.read(request(0, 0)).unwrap().region.is_none());
+    log.flush().unwrap();
+    assert_eq!(opened(), 0);
+    log.append_as_leader(&batch(1), 0).unwrap();
+    assert_eq!(opened(), 1);
+    assert_eq!(offsets_from(&log, 0), [(0, 0)]);
+}
+
+#[test]
 fn files_are_kafkas_while_running_and_after_a_clean_stop() {
     let bench = Bench::new(LogConfig::default());
     let log = bench.log();
