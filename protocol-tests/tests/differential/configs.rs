@@ -479,14 +479,20 @@ fn brokers(case: &mut Case<'_>) -> Result<()> {
             case.ask(version, what, request)?;
         }
     }
-    // Both hear of changes one by one, in their order, and later than they answer.
-    let last = "log.index.interval.bytes";
-    let request = steps(&[(BROKER, "", &[(last, SET, Some("4097"))])]);
-    case.ask(1, "the last of all", request)?;
-    let heard = described(vec![resource(BROKER, "0", Some(&[last]))]);
+    // Both hear of changes later than they answer, and then read what is there: one change more of each
+    // shows that those before it were heard.
+    let last = [
+        ("", "log.index.interval.bytes"),
+        ("0", "log.flush.interval.messages"),
+    ];
+    for (name, key) in last {
+        let request = steps(&[(BROKER, name, &[(key, SET, Some("4097"))])]);
+        case.ask(1, &format!("the last of {name:?}"), request)?;
+    }
+    let heard = described(vec![resource(BROKER, "0", Some(&last.map(|(_, key)| key)))]);
     case.until(4, "what was altered last", heard.into(), |answer| {
         let mut configs = answer.results.iter().flat_map(|result| &result.configs);
-        configs.any(|config| config.value.as_deref() == Some("4097"))
+        configs.all(|config| config.value.as_deref() == Some("4097"))
     })?;
     look(case, "the broker after all", BROKER, "0")?;
     look(case, "all brokers after all", BROKER, "")
