@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod hash;
 pub mod types;
 
 pub mod config;

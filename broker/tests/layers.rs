@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms by row. Rooms of one row do not know each other, but for the first and the last row.
 const ROWS: [&[&str]; 12] = [
-    &["types", "clock", "error"],
+    &["types", "clock", "error", "hash"],
     &["config", "metrics"],
     &["record"],
     &["log"],

@@ -10,7 +10,6 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use indexmap::IndexMap;
 
 use self::wire::{BY_ID, Entry, Records, Request, Response};
 use super::context::Context;
@@ -19,6 +18,7 @@ use super::endpoint::{self, Node, current_leader};
 use crate::cluster::image::MetadataImage;
 use crate::config::topic::BrokerCompression;
 use crate::error::ErrorCode;
+use crate::hash::IndexMap;
 use crate::log::FileRegion;
 use crate::net::Outcome;
 use crate::record;
@@ -85,11 +85,10 @@ async fn respond(cx: &Context<'_>, mut request: Request<'_>) -> Option<Response>
     {
         return None;
     }
-    let told: Vec<_> = reads
+    let found = reads
         .iter()
-        .map(|read| (read.key.clone(), read.wanted, read.found()))
-        .collect();
-    let (session_id, is_told) = match cx.rooms.replicas.close_fetch(context, &told) {
+        .map(|read| (&read.key, read.wanted, read.found()));
+    let (session_id, is_told) = match cx.rooms.replicas.close_fetch(context, found) {
         Ok(closed) => closed,
         Err(code) => return Some(Response::empty(code, request.session_id)),
     };

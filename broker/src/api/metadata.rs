@@ -338,7 +338,7 @@ mod tests {
                 broker(1, vec![endpoint("B", 3)]),
             ]),
             topics: BTreeMap::from([(name.clone(), Arc::new(topic))]),
-            topic_names: std::collections::HashMap::from([(id, name)]),
+            topic_names: [(id, name)].into_iter().collect(),
         }
     }
 

@@ -3,9 +3,6 @@
 //!
 //! Source: `KafkaApis.handleOffsetCommitRequest`, `GroupCoordinatorAdapter.commitOffsets`.
 
-use std::collections::HashMap;
-
-use indexmap::IndexMap;
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -16,6 +13,7 @@ use super::context::Context;
 use crate::error::ErrorCode;
 use crate::group::event::MemberRef;
 use crate::group::offsets::OffsetAndMetadata;
+use crate::hash::{HashMap, IndexMap};
 use crate::types::{Millis, TopicPartition};
 use crate::zk::configs::create_with_parents;
 use crate::zk::{self, Store, data, paths};
@@ -28,7 +26,7 @@ pub async fn handle(cx: &Context<'_>, request: OffsetCommitRequest) -> OffsetCom
         .filter(|(partition, _)| image.contains(partition))
         .collect();
     let results = if known.is_empty() {
-        Results::new()
+        Results::default()
     } else if cx.version == 0 {
         let max = cx.rooms.config.load().offset_metadata_max_bytes();
         let max = usize::try_from(max).unwrap_or(0);
@@ -108,7 +106,7 @@ async fn commit_to_store(
     commits: Vec<(TopicPartition, &OffsetCommitRequestPartition)>,
     max_metadata: usize,
 ) -> Results {
-    let mut results = Results::new();
+    let mut results = Results::default();
     for (partition, commit) in commits {
         let metadata = commit.committed_metadata.as_deref().unwrap_or_default();
         let code = if metadata.encode_utf16().count() > max_metadata {
@@ -157,7 +155,7 @@ fn respond(
     code_of: impl Fn(&TopicPartition) -> ErrorCode,
 ) -> OffsetCommitResponse {
     let mut topics: IndexMap<&TopicName, IndexMap<i32, OffsetCommitResponsePartition>> =
-        IndexMap::new();
+        IndexMap::default();
     for topic in &request.topics {
         for partition in &topic.partitions {
             let index = partition.partition_index;

@@ -11,7 +11,6 @@ mod wire;
 use std::time::Duration;
 
 use bytes::Bytes;
-use indexmap::IndexMap;
 use smallvec::{SmallVec, smallvec};
 
 use self::wire::Request;
@@ -19,6 +18,7 @@ use super::context::Context;
 use super::dispatch::{caught, log_failure};
 use super::endpoint::{self, Leader, Node, current_leader};
 use crate::error::{ErrorCode, KafkaCode};
+use crate::hash::IndexMap;
 use crate::net::Outcome;
 use crate::record;
 use crate::record::batch::{ATTRIBUTES_AT, BatchIter};
@@ -80,7 +80,7 @@ fn entries(request: &Request<'_>, body: &Bytes) -> Few<ToAppend> {
             records: body.slice_ref(only.records),
         }];
     }
-    let mut topics: IndexMap<&str, IndexMap<i32, &[u8]>> = IndexMap::new();
+    let mut topics: IndexMap<&str, IndexMap<i32, &[u8]>> = IndexMap::default();
     for entry in &request.entries {
         let topic = topics.entry(entry.topic).or_default();
         topic.insert(entry.partition, entry.records);

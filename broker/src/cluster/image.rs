@@ -1,13 +1,14 @@
 //! An immutable picture of brokers, topics and partitions (`ZkMetadataCache`), swapped whole.
 //! Readers take an `Arc` and never lock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::hash::HashMap;
 use crate::types::{BrokerId, LeaderEpoch, TopicName, TopicPartition, Uuid};
 
 /// One listener of a live broker.

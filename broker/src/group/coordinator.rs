@@ -10,7 +10,7 @@
 //! fails is tried again: a group that we only know in part is never served, so that no consumer
 //! is told that nothing was committed (I16).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,6 +37,7 @@ use crate::clock::Clock;
 use crate::cluster::image::{Cluster, MetadataImage};
 use crate::config::Config;
 use crate::error::{ErrorCode, KafkaCode};
+use crate::hash::HashMap;
 use crate::record::build::{BatchOptions, NewRecord, build_batch};
 use crate::record::compress::Codec;
 use crate::replica::manager::LeadershipChange;
@@ -108,7 +109,8 @@ struct Partition {
     index: i32,
     is_loaded: AtomicBool,
     is_resigned: AtomicBool,
-    groups: Mutex<HashMap<Arc<str>, Arc<Entry>>>,
+    /// Clients name groups as they like, hence the standard hash.
+    groups: Mutex<std::collections::HashMap<Arc<str>, Arc<Entry>>>,
 }
 
 /// A group and those who wait for it.
@@ -980,7 +982,7 @@ impl Entry {
             partition: Arc::downgrade(partition),
             core: Mutex::new(EntryCore {
                 group,
-                waiters: HashMap::new(),
+                waiters: HashMap::default(),
                 writes: VecDeque::new(),
                 is_driven: false,
                 is_forgotten: false,

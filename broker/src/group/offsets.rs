@@ -5,10 +5,11 @@
 //! later in the log wins, whichever answer arrives first, so that a load replays the same.
 //! Transactional commits wait under their producer until its marker.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::event::WriteId;
+use crate::hash::HashMap;
 use crate::types::{LeaderEpoch, Millis, Offset, ProducerId, TopicPartition};
 
 /// A committed offset, as it is stored.

@@ -138,6 +138,8 @@ impl Record {
             Self::Offset {
                 group, partition, ..
             } => {
+                // Of the exact size, bytes need no second allocation that counts their owners.
+                out.reserve(10 + group.len() + partition.topic.len());
                 out.put_i16(OFFSET_COMMIT_KEY_VERSION);
                 put_string(&mut out, "group", group)?;
                 put_string(&mut out, "topic", &partition.topic)?;
@@ -163,7 +165,12 @@ impl Record {
 }
 
 fn encode_offset(value: &OffsetAndMetadata) -> Result<Bytes, Error> {
-    let mut out = BytesMut::with_capacity(32 + value.metadata.len());
+    let size = if value.expire_timestamp.is_some() {
+        28
+    } else {
+        24
+    };
+    let mut out = BytesMut::with_capacity(size + value.metadata.len());
     match value.expire_timestamp {
         Some(expire_timestamp) => {
             out.put_i16(OFFSET_VALUE_VERSION_WITH_EXPIRY);

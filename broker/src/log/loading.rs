@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 
@@ -21,6 +20,7 @@ use super::recovery::{self, Opening};
 use super::{Error, Log};
 use crate::clock::Clock;
 use crate::config::topic::LogConfig;
+use crate::hash::DashMap;
 use crate::types::{Millis, Offset, TopicPartition};
 
 /// A line about a long recovery at most so often.

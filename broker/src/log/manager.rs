@@ -9,7 +9,6 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use super::checkpoint::{
@@ -23,6 +22,7 @@ use super::recovery::{self, Opening};
 use super::{Error, Log};
 use crate::clock::Clock;
 use crate::config::topic::LogConfig;
+use crate::hash::DashMap;
 use crate::types::{Millis, Offset, TopicPartition, Uuid};
 
 pub(super) const TARGET: &str = "kafka.log.LogManager";
@@ -130,7 +130,7 @@ impl LogManager {
                 Err(error) => return Err(error),
             }
         }
-        let (logs, futures) = (DashMap::new(), DashMap::new());
+        let (logs, futures) = (DashMap::default(), DashMap::default());
         let total: usize = contents.iter().map(|dir| dir.partitions.len()).sum();
         load_all(
             &config,
@@ -168,7 +168,7 @@ impl LogManager {
             dirs,
             logs,
             futures,
-            preferred: DashMap::new(),
+            preferred: DashMap::default(),
             creation: Mutex::new(()),
             high_watermarks,
             failures,

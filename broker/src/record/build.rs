@@ -11,6 +11,9 @@ use super::varint::{put_varint, put_varlong, varint_len, varlong_len};
 use crate::config::topic::TimestampType;
 use crate::types::{LeaderEpoch, Millis, Offset, ProducerEpoch, ProducerId};
 
+/// Bytes that a batch of one small record takes, such as a committed offset.
+const SMALL_BATCH: usize = 256;
+
 /// One record to write.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewRecord {
@@ -87,9 +90,11 @@ impl BatchBuilder {
 
     /// `level` as in `compression.<codec>.level`.
     pub fn with_level(options: &BatchOptions, level: i32) -> Result<Self, Error> {
+        let mut header = Vec::with_capacity(SMALL_BATCH);
+        header.resize(HEADER_LEN, 0);
         Ok(Self {
             options: *options,
-            out: Compressor::new(options.codec, level, 2, vec![0; HEADER_LEN])?,
+            out: Compressor::new(options.codec, level, 2, header)?,
             base_offset: 0,
             leader_epoch: -1,
             log_append_time: None,
@@ -209,6 +214,8 @@ impl BatchBuilder {
             limit: i32::MAX as u64,
         })?;
         self.scratch.clear();
+        // With its length before it.
+        self.scratch.reserve(body + varint_len(length));
         put_varint(&mut self.scratch, length);
         self.scratch.push(0);
         put_varlong(&mut self.scratch, timestamp_delta);

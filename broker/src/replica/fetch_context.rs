@@ -87,13 +87,14 @@ impl ReplicaManager {
 
     /// After the reads: the session id to answer, and by partition whether it is told. The error
     /// goes with the session's id and an empty answer.
-    pub fn close_fetch(
+    pub fn close_fetch<'a>(
         &self,
         context: FetchContext,
-        read: &[(PartitionKey, Wanted, Found)],
+        read: impl ExactSizeIterator<Item = (&'a PartitionKey, Wanted, Found)>,
     ) -> Result<(i32, Vec<bool>), ErrorCode> {
+        let count = read.len();
         match context {
-            FetchContext::Sessionless => Ok((NO_SESSION, vec![true; read.len()])),
+            FetchContext::Sessionless => Ok((NO_SESSION, vec![true; count])),
             FetchContext::Full {
                 uses_topic_ids,
                 is_follower,
@@ -106,10 +107,10 @@ impl ReplicaManager {
                         uses_topic_ids,
                         now: self.clock().now(),
                     },
-                    read.iter().cloned(),
+                    read.map(|(key, wanted, found)| (key.clone(), wanted, found)),
                     || rand::random_range(first.max(1)..first + ID_RANGE),
                 );
-                Ok((session_id, vec![true; read.len()]))
+                Ok((session_id, vec![true; count]))
             }
             FetchContext::Incremental {
                 session_id,
@@ -119,7 +120,7 @@ impl ReplicaManager {
                 let told = self.sessions[shard].lock().answer(
                     session_id,
                     session_epoch,
-                    read.iter().map(|(key, _, found)| (key, *found)),
+                    read.map(|(key, _, found)| (key, found)),
                 )?;
                 Ok((session_id, told))
             }

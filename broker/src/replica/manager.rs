@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
@@ -27,6 +26,7 @@ use crate::cluster::image::Cluster;
 use crate::cluster::update::ControllerEpochGate;
 use crate::config::{LiveConfig, Properties};
 use crate::error::ErrorCode;
+use crate::hash::DashMap;
 use crate::log::manager::{DirFailure, LogManager};
 use crate::log::{EpochEndOffset, Log};
 use crate::types::{BrokerId, LeaderEpoch, Offset, TopicName, TopicPartition};
@@ -108,8 +108,8 @@ impl ReplicaManager {
         let throttles = Throttles::new(&parts.config);
         Arc::new(Self {
             parts,
-            partitions: DashMap::new(),
-            overrides: DashMap::new(),
+            partitions: DashMap::default(),
+            overrides: DashMap::default(),
             subscribers: Mutex::default(),
             sessions: (0..SESSION_SHARDS)
                 .map(|_| Mutex::new(SessionCache::new(slots)))

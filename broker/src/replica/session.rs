@@ -16,9 +16,10 @@
 //!
 //! Source: `FetchSession.scala`, `FetchMetadata.java`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use crate::error::ErrorCode;
+use crate::hash::HashMap;
 use crate::types::{LeaderEpoch, Millis, Offset, TopicName, Uuid};
 
 /// The session id of a fetch without a session.
@@ -236,7 +237,7 @@ impl SessionCache {
     pub fn new(slots: usize) -> Self {
         Self {
             slots,
-            sessions: HashMap::new(),
+            sessions: HashMap::default(),
             by_last_use: BTreeSet::new(),
             evictable_by_all: BTreeSet::new(),
             evictable_by_followers: BTreeSet::new(),

@@ -299,7 +299,7 @@ fn entry() -> impl Strategy<Value = (String, Entry)> {
 }
 
 fn expected(version: i16, topics: &[String], response: &Response) -> FetchResponse {
-    let mut by_topic: IndexMap<&str, Vec<PartitionData>> = IndexMap::new();
+    let mut by_topic: IndexMap<&str, Vec<PartitionData>> = IndexMap::default();
     for (topic, entry) in topics.iter().zip(&response.entries) {
         let mut data = PartitionData::default()
             .with_partition_index(entry.key.partition)

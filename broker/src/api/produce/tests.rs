@@ -196,7 +196,7 @@ fn answer_of_partition() -> impl Strategy<Value = Answer> {
 }
 
 fn expected(version: i16, answers: &[Answer], nodes: &[Node]) -> ProduceResponse {
-    let mut topics: IndexMap<&str, Vec<PartitionProduceResponse>> = IndexMap::new();
+    let mut topics: IndexMap<&str, Vec<PartitionProduceResponse>> = IndexMap::default();
     for answer in answers {
         let mut one = PartitionProduceResponse::default()
             .with_index(answer.partition.partition)
