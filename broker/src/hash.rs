@@ -1,7 +1,7 @@
-//! Maps that every request looks into. The standard library's hash withstands keys that are chosen to
-//! collide and costs a hundred instructions more for it; that is for what clients name freely, such as
-//! groups and members. Partitions and topics are only kept once somebody was allowed to create them, and
-//! the hash of theirs is seeded at the start all the same.
+//! Maps that every request looks into, by partition or topic. The standard library's hash withstands keys
+//! that are chosen to collide and costs a hundred instructions more for it; that is for maps which clients
+//! fill with names at will and which last, such as groups and members. This one is seeded at the start,
+//! so that collisions cannot be prepared, and what a request or a fetch session names is bounded.
 
 use foldhash::fast::RandomState;
 

@@ -491,8 +491,9 @@ fn brokers(case: &mut Case<'_>) -> Result<()> {
     }
     let heard = described(vec![resource(BROKER, "0", Some(&last.map(|(_, key)| key)))]);
     case.until(4, "what was altered last", heard.into(), |answer| {
-        let mut configs = answer.results.iter().flat_map(|result| &result.configs);
-        configs.all(|config| config.value.as_deref() == Some("4097"))
+        let configs = answer.results.iter().flat_map(|result| &result.configs);
+        let heard = configs.filter(|config| config.value.as_deref() == Some("4097"));
+        heard.count() == last.len()
     })?;
     look(case, "the broker after all", BROKER, "0")?;
     look(case, "all brokers after all", BROKER, "")
