@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -103,6 +104,71 @@ impl fmt::Debug for TopicPartition {
     }
 }
 
+/// [`TopicPartition`] by a borrowed name: that of a request, say, which need not be copied for it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PartitionRef<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+}
+
+impl PartitionRef<'_> {
+    pub fn to_owned(self) -> TopicPartition {
+        TopicPartition::new(self.topic, self.partition)
+    }
+}
+
+impl fmt::Display for PartitionRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+impl fmt::Debug for PartitionRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What maps by [`TopicPartition`] are asked with: either of the two, which hash alike.
+pub trait AsPartition {
+    fn as_partition(&self) -> PartitionRef<'_>;
+}
+
+impl AsPartition for TopicPartition {
+    fn as_partition(&self) -> PartitionRef<'_> {
+        PartitionRef {
+            topic: &self.topic,
+            partition: self.partition,
+        }
+    }
+}
+
+impl AsPartition for PartitionRef<'_> {
+    fn as_partition(&self) -> PartitionRef<'_> {
+        *self
+    }
+}
+
+impl<'a> Borrow<dyn AsPartition + 'a> for TopicPartition {
+    fn borrow(&self) -> &(dyn AsPartition + 'a) {
+        self
+    }
+}
+
+impl Hash for dyn AsPartition + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_partition().hash(state);
+    }
+}
+
+impl PartialEq for dyn AsPartition + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_partition() == other.as_partition()
+    }
+}
+
+impl Eq for dyn AsPartition + '_ {}
+
 /// A UUID the way Kafka prints it: base64url of the 16 bytes without padding, 22 characters.
 pub fn format_uuid(id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(id.as_bytes())
@@ -166,6 +232,16 @@ mod tests {
         assert_eq!(java_string_hash("hello"), 99162322);
         assert_eq!(java_string_hash("polygenelubricants"), i32::MIN);
         assert_eq!(coordinator_partition("polygenelubricants", 50), 0);
+    }
+
+    #[test]
+    fn a_map_by_partition_is_asked_with_either_kind() {
+        let map = crate::hash::HashMap::from_iter([(TopicPartition::new("t", 3), ())]);
+        let has = |partition: &dyn AsPartition| map.contains_key(partition);
+        assert!(has(&TopicPartition::new("t", 3)));
+        let named = |topic, partition| PartitionRef { topic, partition };
+        assert!(has(&named("t", 3)));
+        assert!(!has(&named("t", 4)) && !has(&named("u", 3)));
     }
 
     #[test]

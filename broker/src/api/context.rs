@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use kafka_protocol::protocol::StrBytes;
-
 use crate::clock::Clock;
 use crate::cluster::image::Cluster;
 use crate::cluster::update::ControllerEpochGate;
@@ -40,5 +38,5 @@ pub struct Context<'a> {
     pub version: i16,
     pub correlation_id: i32,
     /// A slice of the request's frame.
-    pub client_id: Option<StrBytes>,
+    pub client_id: Option<&'a str>,
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use kafka_protocol::messages::{
     AllocateProducerIdsRequest, AlterPartitionRequest, ApiVersionsRequest,
     ControlledShutdownRequest, FetchRequest, LeaderAndIsrRequest, ListOffsetsRequest,
     OffsetForLeaderEpochRequest, StopReplicaRequest, UpdateMetadataRequest,
 };
-use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
 use tokio::sync::Notify;
 
 use super::context::{Context, Rooms};
@@ -21,7 +21,7 @@ use super::{Api, api_versions, call, request_header_version};
 use crate::error::ErrorCode;
 use crate::net::guard::{self, Direction};
 use crate::net::out::encode;
-use crate::net::{Chunk, Handler, Outcome, Peer};
+use crate::net::{Handler, Outcome, Peer, Response};
 
 const KAFKA_APIS: &str = "kafka.server.KafkaApis";
 
@@ -101,7 +101,7 @@ impl Handler for Dispatcher {
     }
 
     async fn handle(&self, connection: &mut Connection, peer: &Peer, frame: Bytes) -> Outcome {
-        match self.open(peer, frame) {
+        match self.open(peer, &frame) {
             Err(outcome) => outcome,
             Ok((cx, body)) => {
                 if cx.api_key == ApiVersionsRequest::KEY
@@ -127,29 +127,25 @@ impl Dispatcher {
     fn open<'a>(
         &'a self,
         peer: &'a Peer,
-        mut frame: Bytes,
+        frame: &'a Bytes,
     ) -> Result<(Context<'a>, Bytes), Outcome> {
         let close = |error: guard::Error| {
             Outcome::Close(format!("the request header cannot be read: {error}"))
         };
-        let (key, version) = guard::peek(&frame).map_err(close)?;
+        let (key, version) = guard::peek(frame).map_err(close)?;
         let Some(header_version) = request_header_version(key, version) else {
-            return Err(refuse_version(key, version, &frame));
+            return Err(refuse_version(key, version, frame));
         };
-        let header = guard::request_header(&frame, header_version).map_err(close)?;
-        let client_id = header
-            .client_id
-            .and_then(|range| StrBytes::try_from(frame.slice(range)).ok());
-        frame.advance(header.len);
+        let header = guard::request_header(frame, header_version).map_err(close)?;
         let cx = Context {
             rooms: &self.rooms,
             peer,
             api_key: key,
             version,
             correlation_id: header.correlation_id,
-            client_id,
+            client_id: header.client_id,
         };
-        Ok((cx, frame))
+        Ok((cx, frame.slice(header.len..)))
     }
 }
 
@@ -202,17 +198,17 @@ pub(super) async fn caught<F: Future>(handler: F) -> Option<F::Output> {
 
 /// Encodes a response in the version of its request.
 pub(super) fn respond<M: Encodable + HeaderVersion>(cx: &Context<'_>, response: &M) -> Outcome {
-    let chunks = encode(
+    let response = encode(
         cx.correlation_id,
         M::header_version(cx.version),
         response,
         cx.version,
     );
-    encoded(chunks, cx.api_key, cx.version)
+    encoded(response, cx.api_key, cx.version)
 }
 
-fn encoded(chunks: anyhow::Result<Vec<Chunk>>, key: i16, version: i16) -> Outcome {
-    chunks.map_or_else(
+fn encoded(response: anyhow::Result<Response>, key: i16, version: i16) -> Outcome {
+    response.map_or_else(
         |error| {
             let name = Api::of(key).map_or("", |api| api.name);
             // A mistake of ours; silence would leave the client waiting.

@@ -124,7 +124,7 @@ async fn wait_for_leaders(
         let image = cx.rooms.cluster.image();
         let missing = expected.iter().filter(|(partition, leader)| {
             image
-                .partition(partition)
+                .partition(*partition)
                 .is_none_or(|seen| seen.leader != **leader)
         });
         missing.map(|(partition, _)| partition.clone()).collect()

@@ -4,7 +4,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::context::Context;
 use crate::net::out::Out;
-use crate::types::{BrokerId, LeaderEpoch, TopicPartition};
+use crate::types::{AsPartition, BrokerId, LeaderEpoch};
 
 /// A broker that lives, as clients on this listener reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(super) fn write_nodes(out: &mut Out, nodes: &[Node]) {
 /// The leader when one is known, and its node when it lives.
 pub(super) fn current_leader(
     cx: &Context<'_>,
-    partition: &TopicPartition,
+    partition: &dyn AsPartition,
 ) -> (Option<Leader>, Option<Node>) {
     let (id, epoch) = cx.rooms.replicas.current_leader(partition);
     let image = cx.rooms.cluster.image();

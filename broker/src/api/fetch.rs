@@ -27,7 +27,7 @@ use crate::record::downconvert::down_convert;
 use crate::replica::manager::Isolation;
 use crate::replica::selector::{RACK_AWARE, Reader};
 use crate::replica::session::{Found, PartitionKey, TopicKey, Wanted};
-use crate::replica::{FetchParams, Fetched, SessionRequest, ToFetch};
+use crate::replica::{FetchParams, Fetched, Reading, SessionRequest, ToFetch};
 use crate::types::{BrokerId, Offset, TopicPartition};
 
 const CONSUMER: BrokerId = -1;
@@ -37,15 +37,11 @@ const READ_COMMITTED: i8 = 1;
 /// to go on, which it cannot mistake for the end of the partition (`LazyDownConversionRecords`).
 const OVERFLOW_MESSAGE: [u8; 12] = [255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 61];
 
-/// A partition of the request with what was found.
-struct Read {
+/// A partition that is refused before it is read: such answers look a little different in Kafka.
+struct Refused {
     key: PartitionKey,
     wanted: Wanted,
-    /// `None`: no topic has the id.
-    partition: Option<TopicPartition>,
-    fetched: Fetched,
-    /// Refused before it was read: such answers look a little different in Kafka.
-    is_unread: bool,
+    code: ErrorCode,
 }
 
 pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
@@ -78,27 +74,40 @@ async fn respond(cx: &Context<'_>, mut request: Request<'_>) -> Option<Response>
         Ok(opened) => opened,
         Err(code) => return Some(Response::empty(code, 0)),
     };
-    let reads = read(cx, &params(cx, &request), partitions).await;
-    // Kafka fails on a level it does not know, once there is something to read.
-    if !matches!(request.isolation_level, READ_UNCOMMITTED | READ_COMMITTED)
-        && reads.iter().any(|read| !read.is_unread)
-    {
-        return None;
+    let (mut readings, refused) = readings(cx, partitions);
+    if !readings.is_empty() {
+        let params = params(cx, &request);
+        cx.rooms.replicas.fetch(&params, &mut readings).await;
+        // Kafka fails on a level it does not know, once there is something to read.
+        if !matches!(request.isolation_level, READ_UNCOMMITTED | READ_COMMITTED) {
+            return None;
+        }
     }
-    let found = reads
-        .iter()
-        .map(|read| (&read.key, read.wanted, read.found()));
-    let (session_id, is_told) = match cx.rooms.replicas.close_fetch(context, found) {
+    let (read, size) = (readings.len(), readings.len() + refused.len());
+    let found = readings.iter().map(|reading| {
+        let ToFetch { key, wanted, .. } = &reading.to_fetch;
+        (key, *wanted, found_of(&reading.fetched))
+    });
+    let found = found.chain(refused.iter().map(|refused| {
+        let nothing = Fetched::failed(refused.code);
+        (&refused.key, refused.wanted, found_of(&nothing))
+    }));
+    let (session_id, told) = match cx.rooms.replicas.close_fetch(context, size, found) {
         Ok(closed) => closed,
         Err(code) => return Some(Response::empty(code, request.session_id)),
     };
     let mut nodes = Vec::new();
-    let entries: Vec<Entry> = reads
-        .into_iter()
-        .zip(is_told)
-        .filter(|(_, is_told)| *is_told)
-        .map(|(read, _)| read.entry(cx, request.replica_id, &mut nodes))
-        .collect();
+    let mut entries = Vec::with_capacity(told.count(size));
+    for (at, reading) in readings.into_iter().enumerate() {
+        if told.includes(at) {
+            entries.push(entry(cx, reading, request.replica_id, &mut nodes));
+        }
+    }
+    for (at, refused) in refused.into_iter().enumerate() {
+        if told.includes(read + at) {
+            entries.push(Entry::failed(refused.key, refused.code));
+        }
+    }
     if request.replica_id >= 0 {
         count_throttled(cx, &entries);
     }
@@ -199,112 +208,76 @@ fn resolve(image: &MetadataImage, key: &PartitionKey) -> Option<TopicPartition> 
     })
 }
 
-/// Reads what can be read; what cannot follows after it.
-async fn read(
+/// What is to be read, and what cannot be: it follows after that.
+fn readings(
     cx: &Context<'_>,
-    params: &FetchParams,
     partitions: Vec<(PartitionKey, Wanted)>,
-) -> Vec<Read> {
+) -> (Vec<Reading>, Vec<Refused>) {
     let image = cx.rooms.cluster.image();
-    let mut reads = Vec::with_capacity(partitions.len());
-    let mut unread = Vec::new();
-    let mut to_fetch = Vec::with_capacity(partitions.len());
+    let mut readings = Vec::with_capacity(partitions.len());
+    let mut refused = Vec::new();
     for (key, wanted) in partitions {
-        let partition = resolve(&image, &key);
-        let refusal = match &partition {
-            None => Some(ErrorCode::UnknownTopicId),
-            Some(partition) if !image.contains(partition) => {
-                Some(ErrorCode::UnknownTopicOrPartition)
-            }
-            Some(partition) => {
-                to_fetch.push(ToFetch {
-                    partition: partition.clone(),
-                    topic_id: match &key.topic {
-                        TopicKey::Id(id) => Some(*id),
-                        TopicKey::Name(_) => None,
-                    },
+        let code = match resolve(&image, &key) {
+            Some(partition) if image.contains(&partition) => {
+                readings.push(Reading::of(ToFetch {
+                    key,
+                    partition,
                     wanted,
-                });
-                None
+                }));
+                continue;
             }
+            Some(_) => ErrorCode::UnknownTopicOrPartition,
+            None => ErrorCode::UnknownTopicId,
         };
-        let read = Read {
-            key,
-            wanted,
-            partition,
-            fetched: Fetched::failed(refusal.unwrap_or(ErrorCode::None)),
-            is_unread: refusal.is_some(),
-        };
-        if read.is_unread {
-            unread.push(read);
-        } else {
-            reads.push(read);
-        }
+        refused.push(Refused { key, wanted, code });
     }
-    drop(image);
-    if !to_fetch.is_empty() {
-        let fetched = cx.rooms.replicas.fetch(params, to_fetch).await;
-        for (read, fetched) in reads.iter_mut().zip(fetched) {
-            read.fetched = fetched;
-        }
-    }
-    reads.append(&mut unread);
-    reads
+    (readings, refused)
 }
 
-impl Read {
-    fn found(&self) -> Found {
-        Found {
-            has_records: !self.fetched.is_empty(),
-            has_error: self.fetched.error != ErrorCode::None,
-            is_redirected: self.fetched.diverging_epoch.is_some()
-                || self.fetched.preferred_read_replica.is_some(),
-            high_watermark: self.fetched.high_watermark,
-            log_start_offset: self.fetched.log_start_offset,
-        }
+fn found_of(fetched: &Fetched) -> Found {
+    Found {
+        has_records: !fetched.is_empty(),
+        has_error: fetched.error != ErrorCode::None,
+        is_redirected: fetched.diverging_epoch.is_some()
+            || fetched.preferred_read_replica.is_some(),
+        high_watermark: fetched.high_watermark,
+        log_start_offset: fetched.log_start_offset,
     }
+}
 
-    /// What the fetcher is told; `nodes` gets the leader of a partition that has moved.
-    fn entry(self, cx: &Context<'_>, replica_id: BrokerId, nodes: &mut Vec<Node>) -> Entry {
-        let fetched = self.fetched;
-        let (Some(partition), false) = (self.partition, self.is_unread) else {
-            return Entry::failed(self.key, fetched.error);
-        };
-        let mut leader = None;
-        if cx.version >= 16
-            && matches!(
-                fetched.error,
-                ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
-            )
-        {
-            let (known, node) = current_leader(cx, &partition);
-            leader = known;
-            endpoint::add_node(nodes, node);
-        }
-        let records = fetched
-            .region
-            .map_or_else(|| Records::Bytes(Bytes::new()), Records::Stored);
-        match for_version(
-            cx,
-            replica_id,
-            &partition,
+/// What the fetcher is told; `nodes` gets the leader of a partition that has moved.
+fn entry(cx: &Context<'_>, reading: Reading, replica_id: BrokerId, nodes: &mut Vec<Node>) -> Entry {
+    let Reading {
+        to_fetch, fetched, ..
+    } = reading;
+    let mut leader = None;
+    if cx.version >= 16
+        && matches!(
+            fetched.error,
+            ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
+        )
+    {
+        let (known, node) = current_leader(cx, &to_fetch.partition);
+        leader = known;
+        endpoint::add_node(nodes, node);
+    }
+    let records = fetched
+        .region
+        .map_or_else(|| Records::Bytes(Bytes::new()), Records::Stored);
+    match for_version(cx, replica_id, &to_fetch, records) {
+        Ok(records) => Entry {
+            key: to_fetch.key,
+            error: code(cx.version, fetched.error),
+            high_watermark: fetched.high_watermark,
+            last_stable_offset: fetched.last_stable_offset,
+            log_start_offset: fetched.log_start_offset,
+            diverging_epoch: fetched.diverging_epoch,
+            leader,
+            aborted: fetched.aborted,
+            preferred_read_replica: fetched.preferred_read_replica.unwrap_or(-1),
             records,
-            self.wanted.fetch_offset,
-        ) {
-            Ok(records) => Entry {
-                key: self.key,
-                error: code(cx.version, fetched.error),
-                high_watermark: fetched.high_watermark,
-                last_stable_offset: fetched.last_stable_offset,
-                log_start_offset: fetched.log_start_offset,
-                diverging_epoch: fetched.diverging_epoch,
-                leader,
-                aborted: fetched.aborted,
-                preferred_read_replica: fetched.preferred_read_replica.unwrap_or(-1),
-                records,
-            },
-            Err(code) => Entry::failed(self.key, code),
-        }
+        },
+        Err(code) => Entry::failed(to_fetch.key, code),
     }
 }
 
@@ -320,13 +293,13 @@ fn code(version: i16, error: ErrorCode) -> ErrorCode {
 fn for_version(
     cx: &Context<'_>,
     replica_id: BrokerId,
-    partition: &TopicPartition,
+    to_fetch: &ToFetch,
     records: Records,
-    fetch_offset: Offset,
 ) -> Result<Records, ErrorCode> {
     if cx.version >= 10 {
         return Ok(records);
     }
+    let partition = &to_fetch.partition;
     let partition = cx.rooms.replicas.online_partition(partition).ok();
     let Some(log) = partition.and_then(|partition| partition.log()) else {
         return Ok(records);
@@ -343,7 +316,9 @@ fn for_version(
     }
     let magic = if cx.version <= 1 { 0 } else { 1 };
     match records {
-        Records::Stored(region) => converted(&region, magic, fetch_offset).map(Records::Bytes),
+        Records::Stored(region) => {
+            converted(&region, magic, to_fetch.wanted.fetch_offset).map(Records::Bytes)
+        }
         records => Ok(records),
     }
 }

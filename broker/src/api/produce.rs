@@ -22,9 +22,9 @@ use crate::hash::IndexMap;
 use crate::net::Outcome;
 use crate::record;
 use crate::record::batch::{ATTRIBUTES_AT, BatchIter};
-use crate::record::validate::{Origin, check_produce_version};
+use crate::record::validate::check_produce_version;
 use crate::replica::{AppendFailure, Appended, ToAppend};
-use crate::types::{TopicName, TopicPartition, is_internal_topic};
+use crate::types::{PartitionRef, is_internal_topic};
 
 /// Client id that may write internal topics (`AdminUtils.ADMIN_CLIENT_ID`).
 const ADMIN_CLIENT_ID: &str = "__admin_client";
@@ -34,8 +34,8 @@ const MAGIC_AT: usize = 16;
 
 /// What a producer is told about one partition.
 #[derive(Debug)]
-struct Answer {
-    partition: TopicPartition,
+struct Answer<'a> {
+    partition: PartitionRef<'a>,
     appended: Appended,
     /// v10+, for the partition of another broker.
     leader: Option<Leader>,
@@ -58,46 +58,51 @@ pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
             log_failure(cx);
             refuse_all(&entries, &AppendFailure::new(ErrorCode::UnknownServerError))
         });
-    let answers = entries.into_iter().zip(appended);
-    let answers = answers.map(|(entry, appended)| Answer {
-        partition: entry.partition,
-        appended,
-        leader: None,
-    });
+    let mut answers = Few::with_capacity(entries.len());
+    for (entry, appended) in entries.iter().zip(appended) {
+        answers.push(Answer {
+            partition: entry.partition,
+            appended,
+            leader: None,
+        });
+    }
     if request.acks == 0 {
-        unanswered(cx, answers)
+        unanswered(cx, &answers)
     } else {
-        respond(cx, answers.collect())
+        respond(cx, &mut answers)
     }
 }
 
 /// The records by partition, those of a topic side by side. As in Kafka the last entry of a partition
 /// named twice counts, so that nothing is appended twice.
-fn entries(request: &Request<'_>, body: &Bytes) -> Few<ToAppend> {
+fn entries<'a>(request: &Request<'a>, body: &Bytes) -> Few<ToAppend<'a>> {
+    let to_append = |topic, partition, records| ToAppend {
+        partition: PartitionRef { topic, partition },
+        records: body.slice_ref(records),
+    };
+    let mut entries = SmallVec::with_capacity(request.entries.len());
     if let [only] = &request.entries[..] {
-        return smallvec![ToAppend {
-            partition: TopicPartition::new(only.topic, only.partition),
-            records: body.slice_ref(only.records),
-        }];
+        entries.push(to_append(only.topic, only.partition, only.records));
+        return entries;
     }
     let mut topics: IndexMap<&str, IndexMap<i32, &[u8]>> = IndexMap::default();
     for entry in &request.entries {
         let topic = topics.entry(entry.topic).or_default();
         topic.insert(entry.partition, entry.records);
     }
-    let mut entries = SmallVec::with_capacity(request.entries.len());
     for (topic, partitions) in topics {
-        let topic = TopicName::new(topic);
-        entries.extend(partitions.into_iter().map(|(partition, records)| ToAppend {
-            partition: TopicPartition::new(topic.clone(), partition),
-            records: body.slice_ref(records),
-        }));
+        let partitions = partitions.into_iter();
+        entries.extend(partitions.map(|(index, records)| to_append(topic, index, records)));
     }
     entries
 }
 
 /// What became of each entry.
-async fn append(cx: &Context<'_>, request: &Request<'_>, entries: &[ToAppend]) -> Few<Appended> {
+async fn append(
+    cx: &Context<'_>,
+    request: &Request<'_>,
+    entries: &[ToAppend<'_>],
+) -> Few<Appended> {
     match has_transactional_records(entries) {
         Ok(true) if !request.is_transactional => {
             let code = ErrorCode::TransactionalIdAuthorizationFailed;
@@ -111,34 +116,20 @@ async fn append(cx: &Context<'_>, request: &Request<'_>, entries: &[ToAppend]) -
             return refuse_all(entries, &failure);
         }
     }
-    let refusals: Few<Option<ErrorCode>> = entries
-        .iter()
-        .map(|entry| check(cx, request.acks, entry))
-        .collect();
-    let to_append: Few<&ToAppend> = entries
-        .iter()
-        .zip(&refusals)
-        .filter_map(|(entry, refusal)| refusal.is_none().then_some(entry))
-        .collect();
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let appended = cx
-        .rooms
+    cx.rooms
         .replicas
-        .append_records(&to_append, Origin::Client, request.acks, timeout)
-        .await;
-    if appended.len() == entries.len() {
-        return appended;
-    }
-    let mut appended = appended.into_iter();
-    let answers = refusals.into_iter().filter_map(|refusal| match refusal {
-        Some(code) => Some(Appended::failed(AppendFailure::new(code))),
-        None => appended.next(),
-    });
-    answers.collect()
+        .append_records(
+            entries,
+            |entry| check(cx, request.acks, entry),
+            request.acks,
+            timeout,
+        )
+        .await
 }
 
 /// Why a partition's records are not even tried. Contract §7.1, rows 3 to 5 and 7 to 9.
-fn check(cx: &Context<'_>, acks: i16, entry: &ToAppend) -> Option<ErrorCode> {
+fn check(cx: &Context<'_>, acks: i16, entry: &ToAppend<'_>) -> Option<ErrorCode> {
     let ToAppend { partition, records } = entry;
     let refusal = if let Err(rejected) = check_produce_version(cx.version, records) {
         rejected.code
@@ -150,9 +141,7 @@ fn check(cx: &Context<'_>, acks: i16, entry: &ToAppend) -> Option<ErrorCode> {
         }
     } else if !matches!(acks, -1..=1) {
         ErrorCode::InvalidRequiredAcks
-    } else if is_internal_topic(&partition.topic)
-        && cx.client_id.as_deref() != Some(ADMIN_CLIENT_ID)
-    {
+    } else if is_internal_topic(partition.topic) && cx.client_id != Some(ADMIN_CLIENT_ID) {
         ErrorCode::InvalidTopicException
     } else {
         // Whether there is such a partition, the append finds out.
@@ -168,7 +157,7 @@ fn check(cx: &Context<'_>, acks: i16, entry: &ToAppend) -> Option<ErrorCode> {
 
 /// Looks at the first batch of every partition, up to the first that is transactional
 /// (`RequestUtils.hasTransactionalRecords`). The error is that of a batch without a beginning.
-fn has_transactional_records(entries: &[ToAppend]) -> Result<bool, record::Error> {
+fn has_transactional_records(entries: &[ToAppend<'_>]) -> Result<bool, record::Error> {
     for ToAppend { records, .. } in entries {
         if BatchIter::new(records).next().transpose()?.is_some() && is_transactional(records) {
             return Ok(true);
@@ -185,11 +174,11 @@ fn is_transactional(records: &[u8]) -> bool {
             .is_some_and(|attributes| attributes & TRANSACTIONAL != 0)
 }
 
-fn refuse_all(entries: &[ToAppend], failure: &AppendFailure) -> Few<Appended> {
+fn refuse_all(entries: &[ToAppend<'_>], failure: &AppendFailure) -> Few<Appended> {
     smallvec![Appended::failed(failure.clone()); entries.len()]
 }
 
-fn respond(cx: &Context<'_>, mut answers: Few<Answer>) -> Outcome {
+fn respond(cx: &Context<'_>, answers: &mut [Answer<'_>]) -> Outcome {
     let mut nodes: Vec<Node> = Vec::new();
     for answer in answers.iter_mut().filter(|_| cx.version >= 10) {
         let failure = answer.appended.failure.as_ref();
@@ -202,15 +191,15 @@ fn respond(cx: &Context<'_>, mut answers: Few<Answer>) -> Outcome {
     Outcome::Respond(wire::response(
         cx.version,
         cx.correlation_id,
-        &answers,
+        answers,
         &nodes,
     ))
 }
 
 /// A producer that wants no answer learns of an error by the end of its connection.
-fn unanswered(cx: &Context<'_>, mut answers: impl Iterator<Item = Answer>) -> Outcome {
-    let failed = answers.find_map(|answer| {
-        let failure = answer.appended.failure?;
+fn unanswered(cx: &Context<'_>, answers: &[Answer<'_>]) -> Outcome {
+    let failed = answers.iter().find_map(|answer| {
+        let failure = answer.appended.failure.as_ref()?;
         Some((answer.partition, failure.code))
     });
     match failed {
@@ -218,7 +207,7 @@ fn unanswered(cx: &Context<'_>, mut answers: impl Iterator<Item = Answer>) -> Ou
         Some((partition, code)) => Outcome::Close(format!(
             "Produce request with correlation id {} from client {} with ack=0: {} for {partition}",
             cx.correlation_id,
-            cx.client_id.as_deref().unwrap_or(""),
+            cx.client_id.unwrap_or(""),
             code.name(),
         )),
     }

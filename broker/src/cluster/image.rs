@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::hash::HashMap;
-use crate::types::{BrokerId, LeaderEpoch, TopicName, TopicPartition, Uuid};
+use crate::types::{AsPartition, BrokerId, LeaderEpoch, PartitionRef, TopicName, Uuid};
 
 /// One listener of a live broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,13 +76,12 @@ impl MetadataImage {
         self.topics.get(self.topic_names.get(&id)?)
     }
 
-    pub fn partition(&self, partition: &TopicPartition) -> Option<&PartitionImage> {
-        self.topic(&partition.topic)?
-            .partitions
-            .get(&partition.partition)
+    pub fn partition(&self, partition: &dyn AsPartition) -> Option<&PartitionImage> {
+        let PartitionRef { topic, partition } = partition.as_partition();
+        self.topic(topic)?.partitions.get(&partition)
     }
 
-    pub fn contains(&self, partition: &TopicPartition) -> bool {
+    pub fn contains(&self, partition: &dyn AsPartition) -> bool {
         self.partition(partition).is_some()
     }
 }

@@ -338,7 +338,7 @@ impl Log {
             incoming.bytes,
             incoming.max_timestamp,
             incoming.last_offset,
-            self.clock.now(),
+            &*self.clock,
         ))?;
         if roll {
             self.roll(writer, config, incoming.first_offset)

@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 
+/// Parts of one write: what changes of a batch, and what is written as it came.
+const MAX_PARTS: usize = 2;
+
 /// What is asked of the file system; a [`Faults`] decides by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
@@ -168,7 +171,7 @@ impl Fs {
         }
     }
 
-    /// Writes all parts, one after the other, from `position` on: one `pwritev` normally.
+    /// Writes all parts, at most [`MAX_PARTS`] and one after the other, from `position` on: one `pwritev` normally.
     pub(super) fn write_all_at(
         &self,
         file: &File,
@@ -176,9 +179,12 @@ impl Fs {
         parts: &[&[u8]],
         mut position: u64,
     ) -> FsResult<()> {
-        let mut slices: smallvec::SmallVec<[IoSlice<'_>; 4]> =
-            parts.iter().map(|part| IoSlice::new(part)).collect();
-        let mut rest: &mut [IoSlice<'_>] = &mut slices;
+        let mut slices = [IoSlice::new(&[]); MAX_PARTS];
+        assert!(parts.len() <= MAX_PARTS, "{} parts", parts.len());
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            *slice = IoSlice::new(part);
+        }
+        let mut rest = &mut slices[..parts.len()];
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             let limit = self.ask(Op::Write, path)?;
@@ -330,7 +336,7 @@ pub(super) mod tests {
             _ => Verdict::Proceed,
         });
         let file = fs.open_or_create(&path).unwrap();
-        fs.write_all_at(&file, &path, &[b"hello", b"", b" world"], 2)
+        fs.write_all_at(&file, &path, &[b"", b"hello world"], 2)
             .unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"\0\0hello world");
     }

@@ -21,6 +21,7 @@ use super::offset_index::OffsetIndex;
 use super::time_index::{TimeIndex, TimestampPosition};
 use super::txn_index::{AbortedTxn, TxnIndex};
 use super::walk::{BatchAt, Source, Step, WINDOW, Walk, batch_at};
+use crate::clock::Clock;
 use crate::config::topic::LogConfig;
 use crate::types::{Millis, Offset};
 
@@ -516,7 +517,7 @@ impl Segment {
         bytes: u64,
         max_timestamp: Millis,
         last_offset: Offset,
-        now: Millis,
+        clock: &dyn Clock,
     ) -> FsResult<bool> {
         let size = self.size();
         let limit = u64::try_from(config.segment_bytes).unwrap_or(0);
@@ -529,14 +530,26 @@ impl Segment {
         let waited = match self.first_timestamp()? {
             // A client may send any timestamp.
             Some(first) if first >= 0 => max_timestamp.saturating_sub(first),
-            _ => now - self.created.load(Ordering::Relaxed),
+            _ => clock.now() - self.created.load(Ordering::Relaxed),
         };
         if waited > config.segment_ms - self.roll_jitter_ms {
             return Ok(true);
         }
+        self.is_an_index_full()
+    }
+
+    fn is_an_index_full(&self) -> FsResult<bool> {
+        let look = || {
+            let (offsets, times) = (self.offset_index.read(), self.time_index.read());
+            let is_loaded = offsets.is_loaded() && times.is_loaded();
+            (is_loaded, offsets.is_full() || times.is_full())
+        };
+        if let (true, is_full) = look() {
+            return Ok(is_full);
+        }
         self.load_offset_index()?;
         self.load_time_index()?;
-        Ok(self.offset_index.read().is_full() || self.time_index.read().is_full())
+        Ok(look().1)
     }
 
     fn first_timestamp(&self) -> FsResult<Option<Millis>> {

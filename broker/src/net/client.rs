@@ -301,7 +301,7 @@ mod tests {
             let (key, version) = guard::peek(&frame).unwrap();
             let header = guard::request_header(&frame, 1).unwrap();
             let id = header.correlation_id;
-            let chunks = match key {
+            let response = match key {
                 ApiVersionsRequest::KEY if version > 1 => {
                     let answer = ApiVersionsResponse::default().with_error_code(35);
                     encode(id, 0, &answer, 0)
@@ -323,11 +323,9 @@ mod tests {
                     encode(id, 0, &answer, version)
                 }
                 // A count of two milliards.
-                _ => Ok(vec![crate::net::Chunk::Bytes(
-                    [id.to_be_bytes(), [0x7f, 0xff, 0xff, 0xff]].concat().into(),
-                )]),
+                _ => Ok([id.to_be_bytes(), [0x7f, 0xff, 0xff, 0xff]].concat().into()),
             };
-            Outcome::Respond(chunks.unwrap())
+            Outcome::Respond(response.unwrap())
         }
     }
 

@@ -5,7 +5,8 @@
 //!     mutes the channel).
 //! C2. All answers that one read gave rise to leave in one write, unless a request among them has
 //!     to wait: those before it are sent first.
-//! C3. A connection that is idle for [`HOLD`] holds no buffer; a large one is given back at once.
+//! C3. A connection that is idle for [`HOLD`] holds no buffer; a large one is given back at once, and
+//!     so is any beyond those of [`KEEPERS_MAX`] connections.
 //! C4. A frame that has begun arrives within [`Limits::frame_deadline`] or at
 //!     [`Limits::min_frame_rate`]; one that has not begun may take [`Limits::max_idle`].
 
@@ -13,7 +14,8 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -34,6 +36,9 @@ const HOLD: Duration = Duration::from_secs(2);
 
 /// The largest buffer that is kept, in bytes.
 const HOLD_MAX: usize = 8 * 1024;
+
+/// How many connections may keep buffers at a time: a burst of many must not leave each of them some.
+const KEEPERS_MAX: usize = 1024;
 
 /// A deadline that no connection lives to see.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -67,13 +72,13 @@ pub(super) async fn run<H: Handler>(
     peer: Peer,
     handler: Arc<H>,
     limits: Arc<Limits>,
+    keepers: Arc<Keepers>,
     stop: CancellationToken,
 ) -> Ending {
     let mut state = handler.connect(&peer);
     let mut connection = Connection {
         wire: Wire::new(stream, limits.max_idle),
-        input: Input::new(limits),
-        stop: Box::pin(stop.cancelled_owned()),
+        input: Input::new(limits, keepers, stop),
     };
     loop {
         let frame = match connection.next_frame().await {
@@ -95,7 +100,7 @@ pub(super) async fn run<H: Handler>(
             }
         };
         let sent = match outcome {
-            Outcome::Respond(chunks) => connection.wire.respond(chunks).await,
+            Outcome::Respond(response) => connection.wire.respond(response).await,
             Outcome::Silent => Ok(()),
             Outcome::Close(reason) => {
                 // What was answered before is still the peer's.
@@ -114,7 +119,6 @@ pub(super) async fn run<H: Handler>(
 struct Connection {
     wire: Wire,
     input: Input,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Connection {
@@ -125,11 +129,7 @@ impl Connection {
                 return Ok(frame);
             }
             self.wire.flush().await?;
-            tokio::select! {
-                biased;
-                read = self.input.fill(&mut self.wire) => read?,
-                () = self.stop.as_mut() => return Err(Ending::Stopped),
-            }
+            self.input.fill(&mut self.wire).await?;
         }
     }
 
@@ -148,7 +148,7 @@ impl Connection {
             // On a stream that is registered for reading and writing this interest is met by
             // nothing but the end of the peer's bytes.
             _ = self.wire.stream.ready(Interest::PRIORITY), if abandonable => Err(Ending::Closed),
-            () = self.stop.as_mut() => {
+            () = self.input.alarms.stop.as_mut() => {
                 if abandonable {
                     return Err(Ending::Stopped);
                 }
@@ -157,6 +157,88 @@ impl Connection {
                     .map_err(|_| Ending::Stopped)
             }
         }
+    }
+}
+
+/// What ends the wait for a request but the request itself.
+struct Alarms {
+    /// Fires at or before the earliest deadline; what is due is looked up when it does.
+    timer: Pin<Box<Sleep>>,
+    token: CancellationToken,
+    /// Of `token`.
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Whom both wake already: to ask them again for each request costs more than to read it.
+    woken: Option<Waker>,
+}
+
+enum Alarm {
+    Timer,
+    Stop,
+}
+
+impl Alarms {
+    fn new(first: Instant, token: CancellationToken) -> Self {
+        Self {
+            timer: Box::pin(sleep_until(first)),
+            stop: Box::pin(token.clone().cancelled_owned()),
+            token,
+            woken: None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Alarm> {
+        if let Some(waker) = &self.woken
+            && waker.will_wake(cx.waker())
+            && !self.timer.is_elapsed()
+            && !self.token.is_cancelled()
+        {
+            return Poll::Pending;
+        }
+        self.woken = None;
+        if self.stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Alarm::Stop);
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Alarm::Timer);
+        }
+        self.woken = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn set_timer(&mut self, at: Instant) {
+        self.timer.as_mut().reset(at);
+        self.woken = None;
+    }
+
+    /// Brings the timer forward.
+    fn set_timer_by(&mut self, at: Instant) {
+        if at < self.timer.deadline() {
+            self.set_timer(at);
+        }
+    }
+}
+
+/// How many connections keep buffers between requests.
+#[derive(Debug, Default)]
+pub(super) struct Keepers(AtomicUsize);
+
+/// Counts one connection that does.
+struct Keeper(Arc<Keepers>);
+
+impl Keepers {
+    fn add(self: &Arc<Self>) -> Option<Keeper> {
+        let added = self
+            .0
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |keepers| {
+                (keepers < KEEPERS_MAX).then_some(keepers + 1)
+            });
+        added.is_ok().then(|| Keeper(Arc::clone(self)))
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -172,14 +254,14 @@ struct Input {
     active: Instant,
     /// When the frame at the head of the buffer began, if it is not whole.
     began: Option<Instant>,
-    /// Fires at or before the earliest deadline; what is due is looked up when it does.
-    timer: Pin<Box<Sleep>>,
-    /// Buffers are kept, and the timer fires at or before they are due.
-    holds: bool,
+    alarms: Alarms,
+    keepers: Arc<Keepers>,
+    /// Set while buffers are kept; the timer fires at or before they are due.
+    keeper: Option<Keeper>,
 }
 
 impl Input {
-    fn new(limits: Arc<Limits>) -> Self {
+    fn new(limits: Arc<Limits>, keepers: Arc<Keepers>, stop: CancellationToken) -> Self {
         let now = Instant::now();
         let first = limits.max_idle.unwrap_or(NEVER);
         Self {
@@ -189,8 +271,9 @@ impl Input {
             ahead: 0,
             active: now,
             began: None,
-            timer: Box::pin(sleep_until(now + first)),
-            holds: false,
+            alarms: Alarms::new(now + first, stop),
+            keepers,
+            keeper: None,
         }
     }
 
@@ -204,77 +287,68 @@ impl Input {
             None if self.buffer.is_empty() => self.began = None,
             None if self.began.is_none() => {
                 self.began = Some(self.active);
-                let deadline = self.active + self.limits.frame_deadline;
-                if deadline < self.timer.deadline() {
-                    self.timer.as_mut().reset(deadline);
-                }
+                self.alarms
+                    .set_timer_by(self.active + self.limits.frame_deadline);
             }
             None => {}
         }
         Ok(frame)
     }
 
-    /// Reads once. Safe to drop while it waits.
+    /// Reads once.
     async fn fill(&mut self, wire: &mut Wire) -> Result<(), Ending> {
         loop {
-            let ready = poll_fn(|cx| {
-                let ready = wire.stream.poll_read_ready(cx);
-                if ready.is_pending() {
+            let read = poll_fn(|cx| match self.poll_read(cx, wire) {
+                Poll::Ready(read) => Poll::Ready(Ok(read)),
+                Poll::Pending => {
                     // Keeps C3.
-                    if !(self.holds && self.is_small()) {
+                    if !(self.keeper.is_some() && self.is_small()) {
                         self.release(wire);
                     }
-                    if self.timer.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(None);
-                    }
+                    self.alarms.poll(cx).map(Err)
                 }
-                ready.map(Some)
-            })
-            .await;
-            match ready {
-                None => {
+            });
+            match read.await {
+                Err(Alarm::Stop) => return Err(Ending::Stopped),
+                Err(Alarm::Timer) => {
                     let now = Instant::now();
                     let mut next = self.due(now)?;
-                    if self.holds && now < self.active + HOLD {
+                    if self.keeper.is_some() && now < self.active + HOLD {
                         next = next.min(self.active + HOLD);
                     } else {
-                        self.holds = false;
+                        self.keeper = None;
                         self.release(wire);
                     }
-                    self.timer.as_mut().reset(next);
+                    self.alarms.set_timer(next);
                 }
-                Some(ready) => {
-                    ready?;
-                    frame::reserve(
-                        &mut self.buffer,
-                        self.largest,
-                        self.ahead,
-                        self.limits.max_frame_bytes,
-                    );
-                    // Unlike `try_read`, this notices a short read and spares the next one that
-                    // would find nothing.
-                    let read = poll_fn(|cx| {
-                        let mut reading = pin!(wire.stream.read_buf(&mut self.buffer));
-                        Poll::Ready(reading.as_mut().poll(cx))
-                    })
-                    .await;
-                    match read {
-                        Poll::Pending => {}
-                        Poll::Ready(Err(error)) => return Err(Ending::Io(error)),
-                        Poll::Ready(Ok(0)) => return Err(Ending::Closed),
-                        Poll::Ready(Ok(_)) => {
-                            self.active = Instant::now();
-                            if !self.holds && self.is_small() {
-                                self.hold();
-                            }
-                            let (arrived, capacity) = (self.buffer.len(), self.buffer.capacity());
-                            self.ahead = frame::look_ahead(self.ahead, arrived, capacity);
-                            return Ok(());
-                        }
+                Ok(Err(error)) => return Err(Ending::Io(error)),
+                Ok(Ok(0)) => return Err(Ending::Closed),
+                Ok(Ok(_)) => {
+                    self.active = Instant::now();
+                    if self.keeper.is_none() && self.is_small() {
+                        self.keep();
                     }
+                    let (arrived, capacity) = (self.buffer.len(), self.buffer.capacity());
+                    self.ahead = frame::look_ahead(self.ahead, arrived, capacity);
+                    return Ok(());
                 }
             }
         }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<io::Result<usize>> {
+        // No buffer is made before there is something to put into it.
+        if self.buffer.capacity() == 0 {
+            ready!(wire.stream.poll_read_ready(cx))?;
+        }
+        frame::reserve(
+            &mut self.buffer,
+            self.largest,
+            self.ahead,
+            self.limits.max_frame_bytes,
+        );
+        // Unlike `try_read`, this notices a short read and spares the next one that would find nothing.
+        pin!(wire.stream.read_buf(&mut self.buffer)).poll(cx)
     }
 
     /// Whether what this peer sends is small enough to keep buffers for it.
@@ -283,11 +357,10 @@ impl Input {
     }
 
     /// Keeps the buffers from now on, until nothing has come for [`HOLD`].
-    fn hold(&mut self) {
-        self.holds = true;
-        let until = self.active + HOLD;
-        if until < self.timer.deadline() {
-            self.timer.as_mut().reset(until);
+    fn keep(&mut self) {
+        self.keeper = self.keepers.add();
+        if self.keeper.is_some() {
+            self.alarms.set_timer_by(self.active + HOLD);
         }
     }
 
@@ -325,5 +398,19 @@ impl Input {
                 Ok(next)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_connections_keep_buffers() {
+        let keepers = Arc::new(Keepers::default());
+        let mut kept: Vec<_> = (0..KEEPERS_MAX).map(|_| keepers.add().unwrap()).collect();
+        assert!(keepers.add().is_none());
+        kept.pop();
+        assert!(keepers.add().is_some());
     }
 }

@@ -67,10 +67,9 @@ pub enum Error {
 
 /// A request's header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestHeader {
+pub struct RequestHeader<'a> {
     pub correlation_id: i32,
-    /// Where the client id stands in the frame; UTF-8.
-    pub client_id: Option<Range<usize>>,
+    pub client_id: Option<&'a str>,
     /// Bytes of the header.
     pub len: usize,
 }
@@ -87,7 +86,7 @@ pub fn peek(frame: &[u8]) -> Result<(i16, i16), Error> {
 }
 
 /// Reads a request header of version 0 (no client id), 1 or 2 (with a tag section).
-pub fn request_header(frame: &[u8], header_version: i16) -> Result<RequestHeader, Error> {
+pub fn request_header(frame: &[u8], header_version: i16) -> Result<RequestHeader<'_>, Error> {
     let mut reader = Reader::new(frame);
     reader.skip(4)?;
     let correlation_id = reader.i32()?;
@@ -96,8 +95,7 @@ pub fn request_header(frame: &[u8], header_version: i16) -> Result<RequestHeader
         // Not compact in any version.
         let at = reader.at;
         let length = reader.old_length()?;
-        let text = reader.text(at, length, true)?;
-        client_id = text.map(|text| reader.at - text.len()..reader.at);
+        client_id = reader.text(at, length, true)?;
     }
     if header_version >= 2 {
         reader.skip_tags()?;
@@ -191,8 +189,19 @@ impl<'a> Reader<'a> {
         self.array().map(i32::from_be_bytes)
     }
 
-    /// Keeps G3.
+    #[inline]
     fn varint(&mut self) -> Result<u32, Error> {
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(byte.into())
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    /// Keeps G3.
+    fn long_varint(&mut self) -> Result<u32, Error> {
         let at = self.at;
         let mut value = 0;
         for shift in [0, 7, 14, 21, 28] {
@@ -209,6 +218,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A length or a count as a varint, one more than it says; 0 is null.
+    #[inline]
     fn compact(&mut self) -> Result<Option<u64>, Error> {
         Ok(self.varint()?.checked_sub(1).map(u64::from))
     }
@@ -225,6 +235,7 @@ impl<'a> Reader<'a> {
         signed(at, i16::from_be_bytes(self.array()?).into())
     }
 
+    #[inline]
     fn text(
         &mut self,
         at: usize,
@@ -240,6 +251,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     fn data(
         &mut self,
         at: usize,

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{self, Ending};
+use super::connection::{self, Ending, Keepers};
 use super::{Handler, Limits, Peer};
 
 const SOCKET_SERVER: &str = "kafka.network.SocketServer";
@@ -141,6 +141,7 @@ pub struct Connections {
     counts: Mutex<Counts>,
     /// Told when a connection has gone.
     gone: Notify,
+    keepers: Arc<Keepers>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -309,6 +310,7 @@ impl<H: Handler> Acceptor<H> {
             principal: anonymous(),
         };
         let handler = Arc::clone(&self.handler);
+        let keepers = Arc::clone(&self.connections.keepers);
         let stop = self.connections.stop.child_token();
         let name = Arc::clone(&self.name);
         let log = Arc::clone(&self.log);
@@ -316,7 +318,7 @@ impl<H: Handler> Acceptor<H> {
         self.connections.tasks.spawn(async move {
             // Made here rather than outside: a future that is captured and then awaited takes its
             // room twice, on every connection.
-            let ending = connection::run(stream, peer, handler, limits, stop).await;
+            let ending = connection::run(stream, peer, handler, limits, keepers, stop).await;
             drop(counted);
             report(&name, address, &ending, &log);
         });

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::log::FileRegion;
-
 pub mod client;
 mod connection;
 pub mod frame;
@@ -22,6 +20,7 @@ mod tests;
 mod wire;
 
 pub use listener::{Connections, Listener};
+pub use out::Response;
 
 /// Who is on the other end.
 #[derive(Debug, Clone)]
@@ -35,32 +34,11 @@ pub struct Peer {
     pub principal: Arc<str>,
 }
 
-/// A piece of a response: bytes, or a stretch of a file to `sendfile`.
-#[derive(Debug, Clone)]
-pub enum Chunk {
-    Bytes(Bytes),
-    File(FileRegion),
-}
-
-impl Chunk {
-    /// Bytes on the wire.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::File(region) => region.len,
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
 /// What a handler makes of a frame.
 #[derive(Debug)]
 pub enum Outcome {
     /// Header and body of the response, without the length prefix (the connection adds it).
-    Respond(Vec<Chunk>),
+    Respond(Response),
     /// Produce with acks=0: nothing is written.
     Silent,
     /// Close the connection; the reason goes into one log line.

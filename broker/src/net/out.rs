@@ -1,11 +1,81 @@
 //! Responses on their way out: encoded by the codec, or written by hand on hot paths that do without
 //! it. Records in the latter may be stretches of segment files, of which nothing is copied.
 
-use bytes::Bytes;
 use kafka_protocol::protocol::Encodable;
+use smallvec::SmallVec;
 
-use super::Chunk;
 use crate::log::FileRegion;
+
+/// Header and body of a response, without the length prefix: bytes, and stretches of files that stand
+/// between them and leave by `sendfile`.
+#[derive(Debug, Default)]
+pub struct Response {
+    bytes: Vec<u8>,
+    /// File regions and the positions in `bytes` they come before.
+    regions: SmallVec<[(usize, FileRegion); 1]>,
+}
+
+/// A piece of a response.
+#[derive(Debug)]
+pub(super) enum Piece<'a> {
+    Bytes(&'a [u8]),
+    File(&'a FileRegion),
+}
+
+impl From<Vec<u8>> for Response {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            regions: SmallVec::new(),
+        }
+    }
+}
+
+impl Response {
+    /// Bytes on the wire.
+    pub fn len(&self) -> usize {
+        let regions = self.regions.iter().map(|(_, region)| region.len);
+        self.bytes.len() + regions.sum::<usize>()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// In the order in which they are sent; bytes may be empty.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
+        let mut taken = 0;
+        let stretches = self.regions.iter().flat_map(move |(position, region)| {
+            let before = &self.bytes[taken..*position];
+            taken = *position;
+            [Piece::Bytes(before), Piece::File(region)]
+        });
+        let last = self.regions.last().map_or(0, |(position, _)| *position);
+        stretches.chain([Piece::Bytes(&self.bytes[last..])])
+    }
+
+    /// Everything as the peer gets it.
+    #[cfg(test)]
+    pub(crate) fn read(&self) -> bytes::Bytes {
+        use std::os::unix::fs::FileExt as _;
+
+        let mut all = Vec::new();
+        for piece in self.pieces() {
+            match piece {
+                Piece::Bytes(bytes) => all.extend_from_slice(bytes),
+                Piece::File(region) => {
+                    let start = all.len();
+                    all.resize(start + region.len, 0);
+                    region
+                        .file
+                        .read_exact_at(&mut all[start..], region.position)
+                        .unwrap();
+                }
+            }
+        }
+        all.into()
+    }
+}
 
 /// Encodes a response header (`header_version` 0, or 1 with an empty tag section) and `message`.
 pub fn encode<M: Encodable>(
@@ -13,22 +83,20 @@ pub fn encode<M: Encodable>(
     header_version: i16,
     message: &M,
     version: i16,
-) -> anyhow::Result<Vec<Chunk>> {
+) -> anyhow::Result<Response> {
     let mut bytes = Vec::with_capacity(256);
     bytes.extend_from_slice(&correlation_id.to_be_bytes());
     if header_version >= 1 {
         bytes.push(0);
     }
     message.encode(&mut bytes, version)?;
-    Ok(vec![Chunk::Bytes(bytes.into())])
+    Ok(bytes.into())
 }
 
 /// A response in the making, header and body, front to back.
 pub struct Out {
-    bytes: Vec<u8>,
+    response: Response,
     flexible: bool,
-    /// File regions and the positions in `bytes` they come before.
-    regions: Vec<(usize, FileRegion)>,
 }
 
 impl Out {
@@ -36,14 +104,13 @@ impl Out {
     /// apart.
     pub fn new(flexible: bool, capacity: usize) -> Self {
         Self {
-            bytes: Vec::with_capacity(capacity),
+            response: Vec::with_capacity(capacity).into(),
             flexible,
-            regions: Vec::new(),
         }
     }
 
     pub fn i8(&mut self, value: i8) {
-        self.bytes.push(value as u8);
+        self.response.bytes.push(value as u8);
     }
 
     pub fn i16(&mut self, value: i16) {
@@ -59,15 +126,15 @@ impl Out {
     }
 
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        self.response.bytes.extend_from_slice(bytes);
     }
 
     fn varint(&mut self, mut value: usize) {
         while value >= 0x80 {
-            self.bytes.push(value as u8 | 0x80);
+            self.response.bytes.push(value as u8 | 0x80);
             value >>= 7;
         }
-        self.bytes.push(value as u8);
+        self.response.bytes.push(value as u8);
     }
 
     /// The count of an array, or the length of bytes; `None` is null.
@@ -101,7 +168,9 @@ impl Out {
     pub fn region(&mut self, region: FileRegion) {
         self.length(Some(region.len));
         if region.len > 0 {
-            self.regions.push((self.bytes.len(), region));
+            self.response
+                .regions
+                .push((self.response.bytes.len(), region));
         }
     }
 
@@ -122,37 +191,20 @@ impl Out {
         let mut value = Self::new(true, 16);
         write(&mut value);
         self.varint(number);
-        self.varint(value.bytes.len());
-        self.bytes.append(&mut value.bytes);
+        self.varint(value.response.bytes.len());
+        self.response.bytes.append(&mut value.response.bytes);
     }
 
     /// Bytes so far, those of regions counted.
     pub fn len(&self) -> usize {
-        let regions = self.regions.iter().map(|(_, region)| region.len);
-        self.bytes.len() + regions.sum::<usize>()
+        self.response.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.response.is_empty()
     }
 
-    pub fn finish(self) -> Vec<Chunk> {
-        let mut bytes = Bytes::from(self.bytes);
-        if self.regions.is_empty() {
-            return vec![Chunk::Bytes(bytes)];
-        }
-        let mut chunks = Vec::with_capacity(2 * self.regions.len() + 1);
-        let mut taken = 0;
-        for (position, region) in self.regions {
-            if position > taken {
-                chunks.push(Chunk::Bytes(bytes.split_to(position - taken)));
-                taken = position;
-            }
-            chunks.push(Chunk::File(region));
-        }
-        if !bytes.is_empty() {
-            chunks.push(Chunk::Bytes(bytes));
-        }
-        chunks
+    pub fn finish(self) -> Response {
+        self.response
     }
 }

@@ -13,7 +13,9 @@ use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::out::Out;
 use super::*;
+use crate::log::FileRegion;
 
 /// Says its frames back; some first bytes mean something else.
 #[derive(Default)]
@@ -46,15 +48,15 @@ impl Handler for Echo {
             Some(b'p') => panic!("asked to"),
             Some(b'f') => {
                 let region = self.file.clone().expect("a test with a file");
-                return Outcome::Respond(vec![
-                    Chunk::Bytes(Bytes::from_static(b"head")),
-                    Chunk::File(region),
-                    Chunk::Bytes(Bytes::from_static(b"tail")),
-                ]);
+                let mut out = Out::new(false, 0);
+                out.raw(b"head");
+                out.region(region);
+                out.raw(b"tail");
+                return Outcome::Respond(out.finish());
             }
             _ => {}
         }
-        Outcome::Respond(vec![Chunk::Bytes(frame)])
+        Outcome::Respond(Vec::from(frame).into())
     }
 
     fn is_abandonable(&self, frame: &[u8]) -> bool {
@@ -181,7 +183,14 @@ async fn file_regions_go_out_between_their_bytes() {
         stream.write_all(&frame(b"f")).await.unwrap();
         stream.write_all(&frame(b"next")).await.unwrap();
         let answer = read_frame(&mut stream).await;
-        let expected = [b"head", &content[position..position + len], b"tail"].concat();
+        let length = (len as i32).to_be_bytes();
+        let expected = [
+            b"head",
+            &length[..],
+            &content[position..position + len],
+            b"tail",
+        ]
+        .concat();
         assert!(answer == expected, "{position} {len}");
         assert_eq!(read_frame(&mut stream).await, b"next");
     }
@@ -207,7 +216,7 @@ async fn a_truncated_file_closes_the_connection() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(answer.len(), 4 + 4 + 20_000);
+    assert_eq!(answer.len(), 4 + 8 + 20_000);
 }
 
 #[tokio::test]

@@ -15,7 +15,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Chunk, frame};
+use super::frame;
+use super::out::{Piece, Response};
 use crate::log::FileRegion;
 
 /// Smaller regions are read into the buffer: one `send` costs less than `send` + `sendfile`.
@@ -47,40 +48,40 @@ impl Wire {
     }
 
     /// Puts one response behind those that wait; large pieces are sent at once.
-    pub(super) async fn respond(&mut self, chunks: Vec<Chunk>) -> io::Result<()> {
-        let length: usize = chunks.iter().map(Chunk::len).sum();
-        // What gathers in the buffer, so that it grows once.
-        let gathered: usize = chunks
-            .iter()
-            .filter(|chunk| match chunk {
-                Chunk::Bytes(bytes) => bytes.len() <= COPY_MAX,
-                Chunk::File(region) => region.len < SENDFILE_MIN,
-            })
-            .map(Chunk::len)
-            .sum();
-        self.buffer.reserve(frame::PREFIX + gathered.min(FLUSH_AT));
+    pub(super) async fn respond(&mut self, response: Response) -> io::Result<()> {
+        let length = response.len();
         let length = i32::try_from(length)
             .map_err(|_| io::Error::other(format!("a response of {length} bytes")))?;
+        // What gathers in the buffer, so that it grows once.
+        let gathered: usize = response
+            .pieces()
+            .map(|piece| match piece {
+                Piece::Bytes(bytes) if bytes.len() <= COPY_MAX => bytes.len(),
+                Piece::File(region) if region.len < SENDFILE_MIN => region.len,
+                Piece::Bytes(_) | Piece::File(_) => 0,
+            })
+            .sum();
+        self.buffer.reserve(frame::PREFIX + gathered.min(FLUSH_AT));
         self.buffer.put_i32(length);
-        for chunk in chunks {
-            match chunk {
-                Chunk::Bytes(bytes) if bytes.len() <= COPY_MAX => {
-                    self.buffer.extend_from_slice(&bytes);
+        for piece in response.pieces() {
+            match piece {
+                Piece::Bytes(bytes) if bytes.len() <= COPY_MAX => {
+                    self.buffer.extend_from_slice(bytes);
                 }
-                Chunk::Bytes(bytes) => {
+                Piece::Bytes(bytes) => {
                     self.send_buffer(SendFlags::MORE).await?;
-                    self.send_all(&bytes, SendFlags::empty()).await?;
+                    self.send_all(bytes, SendFlags::empty()).await?;
                 }
-                Chunk::File(region) if region.len < SENDFILE_MIN => {
+                Piece::File(region) if region.len < SENDFILE_MIN => {
                     let start = self.buffer.len();
                     self.buffer.resize(start + region.len, 0);
                     region
                         .file
                         .read_exact_at(&mut self.buffer[start..], region.position)?;
                 }
-                Chunk::File(region) => {
+                Piece::File(region) => {
                     self.send_buffer(SendFlags::MORE).await?;
-                    self.send_region(&region).await?;
+                    self.send_region(region).await?;
                 }
             }
         }

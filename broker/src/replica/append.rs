@@ -14,15 +14,15 @@ use crate::error::{ErrorCode, KafkaCode};
 use crate::log::AppendInfo;
 use crate::purgatory::Waiter;
 use crate::record::validate::{Origin, Prepared, Rejected, prepare};
-use crate::types::{Offset, TopicPartition};
+use crate::types::{Offset, PartitionRef, TopicPartition};
 
 /// Bytes after which an appending task lets others run.
 const YIELD_BYTES: usize = 1 << 20;
 
 /// Records for one partition.
 #[derive(Debug, Clone)]
-pub struct ToAppend {
-    pub partition: TopicPartition,
+pub struct ToAppend<'a> {
+    pub partition: PartitionRef<'a>,
     pub records: Bytes,
 }
 
@@ -33,7 +33,7 @@ pub struct Appended {
     pub info: Option<AppendInfo>,
     /// With acks=all an append may have been made and still have an error: it was not replicated
     /// in time.
-    pub failure: Option<AppendFailure>,
+    pub failure: Option<Box<AppendFailure>>,
 }
 
 /// Why records were not appended, or not replicated.
@@ -62,7 +62,7 @@ impl Appended {
     pub fn failed(failure: AppendFailure) -> Self {
         Self {
             info: None,
-            failure: Some(failure),
+            failure: Some(Box::new(failure)),
         }
     }
 }
@@ -76,13 +76,14 @@ struct Unreplicated {
 }
 
 impl ReplicaManager {
-    /// Validates and appends records of a client, all partitions of a request. `required_acks` must
-    /// be −1, 0 or 1; with −1, waits at most `timeout` for the high watermark to pass them. The
-    /// answers are in the order of `entries`, which hold each partition at most once.
+    /// Validates and appends records of a client, all partitions of a request but those that `refuse`
+    /// has a code for. `required_acks` must be −1, 0 or 1 where it has none; with −1, waits at most
+    /// `timeout` for the high watermark to pass them. The answers are in the order of `entries`, which
+    /// hold each partition at most once.
     pub async fn append_records(
         &self,
-        entries: &[&ToAppend],
-        origin: Origin,
+        entries: &[ToAppend<'_>],
+        refuse: impl Fn(&ToAppend<'_>) -> Option<ErrorCode>,
         required_acks: i16,
         timeout: Duration,
     ) -> SmallVec<[Appended; 1]> {
@@ -91,7 +92,11 @@ impl ReplicaManager {
         let mut since_yield = 0;
         for (at, entry) in entries.iter().enumerate() {
             since_yield += entry.records.len();
-            let answer = match self.append_one(entry, origin, required_acks) {
+            let appended = match refuse(entry) {
+                None => self.append_one(entry, required_acks),
+                Some(code) => Err(AppendFailure::new(code)),
+            };
+            let answer = match appended {
                 Ok(Some((partition, info))) => {
                     if required_acks == -1 {
                         unreplicated.push(Unreplicated {
@@ -119,7 +124,7 @@ impl ReplicaManager {
         }
         if required_acks == -1 {
             for (at, code) in self.wait_for_replicas(unreplicated, timeout).await {
-                answers[at].failure = Some(AppendFailure::new(code));
+                answers[at].failure = Some(Box::new(AppendFailure::new(code)));
             }
         }
         answers
@@ -127,14 +132,13 @@ impl ReplicaManager {
 
     fn append_one(
         &self,
-        entry: &ToAppend,
-        origin: Origin,
+        entry: &ToAppend<'_>,
         required_acks: i16,
     ) -> Result<Option<(Arc<Partition>, AppendInfo)>, AppendFailure> {
-        let topic_partition = &entry.partition;
         let partition = self
-            .online_partition(topic_partition)
+            .online_partition(&entry.partition)
             .map_err(AppendFailure::new)?;
+        let topic_partition = partition.topic_partition();
         let log_start_offset = || {
             partition
                 .log_for(None, true)
@@ -152,7 +156,7 @@ impl ReplicaManager {
         let prepared = prepare(
             topic_partition,
             entry.records.clone(),
-            origin,
+            Origin::Client,
             &log.config(),
             lag.now,
         )

@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use super::manager::{Isolation, ReplicaManager};
 use super::partition::{Offsets, Partition};
 use super::selector::{Reader, preferred_replica};
-use super::session::Wanted;
+use super::session::{PartitionKey, TopicKey, Wanted};
 use super::state::FollowerFetch;
 use super::truncation::{Fetching, divergence};
 use crate::error::{ErrorCode, KafkaCode};
 use crate::log::{AbortedTransaction, EpochEndOffset, FileRegion, Log, ReadRequest};
 use crate::purgatory::{Registration, Waiter};
-use crate::types::{BrokerId, Offset, TopicPartition, Uuid};
+use crate::types::{BrokerId, Offset, TopicPartition};
 
 /// How often a follower's read is made again because the leadership or the log changed under it.
 const READS: usize = 3;
@@ -54,9 +54,9 @@ impl FetchParams {
 /// One partition to read.
 #[derive(Debug, Clone)]
 pub struct ToFetch {
+    /// As the fetcher names it.
+    pub key: PartitionKey,
     pub partition: TopicPartition,
-    /// As the fetcher knows it; `None` when it uses names.
-    pub topic_id: Option<Uuid>,
     pub wanted: Wanted,
 }
 
@@ -107,11 +107,11 @@ impl Fetched {
 }
 
 /// A partition with what was last read of it.
-struct Reading {
-    to_fetch: ToFetch,
-    /// What it was read from; `None` after an error.
+pub struct Reading {
+    pub to_fetch: ToFetch,
+    pub fetched: Fetched,
+    /// What it was read from; `None` before that, and after an error.
     source: Option<Source>,
-    fetched: Fetched,
 }
 
 struct Source {
@@ -134,35 +134,24 @@ struct Budget {
 
 impl ReplicaManager {
     /// Reads all partitions in order; when that is not enough (contract §4.4), waits for more.
-    /// The answers are in the order of `partitions`, which hold each partition at most once.
-    pub async fn fetch(&self, params: &FetchParams, partitions: Vec<ToFetch>) -> Vec<Fetched> {
-        let deadline = Instant::now() + params.max_wait;
-        let mut readings = self.read_all(params, partitions);
+    /// `readings` hold each partition at most once.
+    pub async fn fetch(&self, params: &FetchParams, readings: &mut [Reading]) {
+        let began = Instant::now();
+        let mut budget = params.budget();
+        for reading in readings.iter_mut() {
+            self.read(params, reading, &budget, true);
+            budget.take(reading.fetched.len());
+        }
         let is_enough = params.max_wait.is_zero()
             || readings.is_empty()
             || readings
                 .iter()
                 .any(|reading| reading.fetched.ends_the_wait())
-            || total(&readings) >= params.min_bytes;
+            || total(readings) >= params.min_bytes;
         if !is_enough {
-            self.wait_for_more(params, &mut readings, deadline).await;
+            self.wait_for_more(params, readings, began + params.max_wait)
+                .await;
         }
-        readings
-            .into_iter()
-            .map(|reading| reading.fetched)
-            .collect()
-    }
-
-    fn read_all(&self, params: &FetchParams, partitions: Vec<ToFetch>) -> Vec<Reading> {
-        let mut budget = params.budget();
-        partitions
-            .into_iter()
-            .map(|to_fetch| {
-                let reading = self.read(params, to_fetch, &budget, true);
-                budget.take(reading.fetched.len());
-                reading
-            })
-            .collect()
     }
 
     async fn wait_for_more(
@@ -200,7 +189,7 @@ impl ReplicaManager {
             for key in changed {
                 is_changed[key] = true;
                 let reading = &mut readings[key];
-                self.read_again(params, reading, &params.budget());
+                self.read(params, reading, &params.budget(), false);
                 available[key] = reading.fetched.len() as u64;
                 is_done |= reading.fetched.ends_the_wait() || reading.is_behind();
             }
@@ -219,7 +208,7 @@ impl ReplicaManager {
         let mut budget = params.budget();
         for (reading, is_changed) in readings.iter_mut().zip(is_changed) {
             if is_changed || reading.is_throttled() || !reading.fetched.is_empty() {
-                self.read_again(params, reading, &budget);
+                self.read(params, reading, &budget, false);
             } else {
                 reading.refresh_offsets();
             }
@@ -227,30 +216,17 @@ impl ReplicaManager {
         }
     }
 
-    fn read_again(&self, params: &FetchParams, reading: &mut Reading, budget: &Budget) {
-        let to_fetch = reading.to_fetch.clone();
-        *reading = self.read(params, to_fetch, budget, false);
-    }
-
     /// Reads one partition. `is_first`: a follower's progress is noted.
-    fn read(
-        &self,
-        params: &FetchParams,
-        to_fetch: ToFetch,
-        budget: &Budget,
-        is_first: bool,
-    ) -> Reading {
-        match self.read_unchanged(params, &to_fetch, budget, is_first) {
-            Ok((source, fetched)) => Reading {
-                to_fetch,
-                source: Some(source),
-                fetched,
-            },
-            Err(code) => Reading {
-                to_fetch,
-                source: None,
-                fetched: Fetched::failed(code),
-            },
+    fn read(&self, params: &FetchParams, reading: &mut Reading, budget: &Budget, is_first: bool) {
+        match self.read_unchanged(params, &reading.to_fetch, budget, is_first) {
+            Ok((source, fetched)) => {
+                reading.source = Some(source);
+                reading.fetched = fetched;
+            }
+            Err(code) => {
+                reading.source = None;
+                reading.fetched = Fetched::failed(code);
+            }
         }
     }
 
@@ -284,7 +260,7 @@ impl ReplicaManager {
         let wanted = &to_fetch.wanted;
         let partition = self.online_partition(&to_fetch.partition)?;
         let generation = partition.generation();
-        if let Some(asked) = to_fetch.topic_id
+        if let TopicKey::Id(asked) = to_fetch.key.topic
             && partition.topic_id().is_some_and(|ours| ours != asked)
         {
             return Err(ErrorCode::InconsistentTopicId);
@@ -421,6 +397,15 @@ impl Offsets {
 }
 
 impl Reading {
+    /// One that is still to be made.
+    pub fn of(to_fetch: ToFetch) -> Self {
+        Self {
+            to_fetch,
+            fetched: Fetched::failed(ErrorCode::None),
+            source: None,
+        }
+    }
+
     /// Whether something changed since the read, which a signal may have told nobody of.
     fn is_outdated(&self, isolation: Isolation) -> bool {
         self.source.as_ref().is_some_and(|source| {

@@ -24,6 +24,31 @@ pub struct SessionRequest {
     pub forgotten: Vec<PartitionKey>,
 }
 
+/// Which of the partitions that were read are told.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Told {
+    All,
+    /// In the order in which they were read.
+    Each(Vec<bool>),
+}
+
+impl Told {
+    pub fn includes(&self, at: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Each(told) => told[at],
+        }
+    }
+
+    /// How many of `read` partitions.
+    pub fn count(&self, read: usize) -> usize {
+        match self {
+            Self::All => read,
+            Self::Each(told) => told.iter().filter(|is_told| **is_told).count(),
+        }
+    }
+}
+
 /// What is to be done with a session when the reads are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchContext {
@@ -85,16 +110,16 @@ impl ReplicaManager {
         })
     }
 
-    /// After the reads: the session id to answer, and by partition whether it is told. The error
-    /// goes with the session's id and an empty answer.
+    /// After `size` partitions were read: the session id to answer, and which of them are told. The
+    /// error goes with the session's id and an empty answer.
     pub fn close_fetch<'a>(
         &self,
         context: FetchContext,
-        read: impl ExactSizeIterator<Item = (&'a PartitionKey, Wanted, Found)>,
-    ) -> Result<(i32, Vec<bool>), ErrorCode> {
-        let count = read.len();
+        size: usize,
+        read: impl Iterator<Item = (&'a PartitionKey, Wanted, Found)>,
+    ) -> Result<(i32, Told), ErrorCode> {
         match context {
-            FetchContext::Sessionless => Ok((NO_SESSION, vec![true; count])),
+            FetchContext::Sessionless => Ok((NO_SESSION, Told::All)),
             FetchContext::Full {
                 uses_topic_ids,
                 is_follower,
@@ -103,6 +128,7 @@ impl ReplicaManager {
                 let first = ID_RANGE * i32::try_from(shard).unwrap_or(0);
                 let session_id = self.sessions[shard].lock().create(
                     NewSession {
+                        size,
                         is_follower,
                         uses_topic_ids,
                         now: self.clock().now(),
@@ -110,7 +136,7 @@ impl ReplicaManager {
                     read.map(|(key, wanted, found)| (key.clone(), wanted, found)),
                     || rand::random_range(first.max(1)..first + ID_RANGE),
                 );
-                Ok((session_id, vec![true; count]))
+                Ok((session_id, Told::All))
             }
             FetchContext::Incremental {
                 session_id,
@@ -122,7 +148,7 @@ impl ReplicaManager {
                     session_epoch,
                     read.map(|(key, _, found)| (key, found)),
                 )?;
-                Ok((session_id, told))
+                Ok((session_id, Told::Each(told)))
             }
         }
     }

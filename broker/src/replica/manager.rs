@@ -29,7 +29,7 @@ use crate::error::ErrorCode;
 use crate::hash::DashMap;
 use crate::log::manager::{DirFailure, LogManager};
 use crate::log::{EpochEndOffset, Log};
-use crate::types::{BrokerId, LeaderEpoch, Offset, TopicName, TopicPartition};
+use crate::types::{AsPartition, BrokerId, LeaderEpoch, Millis, Offset, TopicName, TopicPartition};
 use crate::zk::configs::{TOPICS, read_config};
 use crate::zk::{CreateMode, Store, data, paths};
 
@@ -92,6 +92,8 @@ pub struct ReplicaManager {
     pub(super) copiers: Copiers,
     pub(super) throttles: Throttles,
     pub(super) has_decisions: AtomicBool,
+    /// `replica.lag.time.max.ms`, which only a restart changes.
+    lag_time_max_ms: Millis,
 }
 
 impl ReplicaManager {
@@ -106,6 +108,7 @@ impl ReplicaManager {
             .max_incremental_fetch_session_cache_slots();
         let slots = usize::try_from(slots).unwrap_or(0) / SESSION_SHARDS;
         let throttles = Throttles::new(&parts.config);
+        let lag_time_max_ms = parts.config.load().replica_lag_time_max_ms();
         Arc::new(Self {
             parts,
             partitions: DashMap::default(),
@@ -120,6 +123,7 @@ impl ReplicaManager {
             copiers: Copiers::default(),
             throttles,
             has_decisions: AtomicBool::new(false),
+            lag_time_max_ms,
         })
     }
 
@@ -155,7 +159,7 @@ impl ReplicaManager {
 
     pub(super) fn lag(&self) -> Lag {
         Lag {
-            time_max_ms: self.parts.config.load().replica_lag_time_max_ms(),
+            time_max_ms: self.lag_time_max_ms,
             now: self.parts.clock.now(),
         }
     }
@@ -181,7 +185,7 @@ impl ReplicaManager {
     /// NOT_LEADER_OR_FOLLOWER when it is elsewhere, UNKNOWN_TOPIC_OR_PARTITION.
     pub fn online_partition(
         &self,
-        partition: &TopicPartition,
+        partition: &dyn AsPartition,
     ) -> Result<Arc<Partition>, ErrorCode> {
         match self.partitions.get(partition).as_deref() {
             Some(Hosted::Online(partition)) => return Ok(Arc::clone(partition)),
@@ -231,7 +235,7 @@ impl ReplicaManager {
 
     /// Leader (−1: none) and leader epoch, as far as this broker knows: for `current_leader` in
     /// answers of Produce and Fetch.
-    pub fn current_leader(&self, partition: &TopicPartition) -> (BrokerId, LeaderEpoch) {
+    pub fn current_leader(&self, partition: &dyn AsPartition) -> (BrokerId, LeaderEpoch) {
         match self.online_partition(partition) {
             Ok(partition) => partition.leader(),
             Err(_) => self

@@ -36,7 +36,7 @@ mod throttles;
 pub mod truncation;
 
 pub use append::{AppendFailure, Appended, ToAppend};
-pub use fetch::{FetchParams, Fetched, ToFetch};
+pub use fetch::{FetchParams, Fetched, Reading, ToFetch};
 pub use fetch_context::{FetchContext, SessionRequest};
 pub use offsets::{Deleted, FoundOffset};
 

@@ -259,7 +259,7 @@ impl Partition {
     fn advance_high_watermark(&self, state: &State, log: &Log, lag: Lag) -> Option<Offset> {
         let candidate = state.high_watermark_candidate(
             log.log_end_offset(),
-            log.config().min_insync_replicas,
+            || log.config().min_insync_replicas,
             lag.time_max_ms,
             lag.now,
             |broker| self.is_alive(broker),

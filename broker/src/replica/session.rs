@@ -228,6 +228,8 @@ pub struct SessionCache {
 /// A session to be made.
 #[derive(Debug, Clone, Copy)]
 pub struct NewSession {
+    /// Number of partitions.
+    pub size: usize,
     pub is_follower: bool,
     pub uses_topic_ids: bool,
     pub now: Millis,
@@ -257,10 +259,10 @@ impl SessionCache {
     pub fn create(
         &mut self,
         new: NewSession,
-        partitions: impl ExactSizeIterator<Item = (PartitionKey, Wanted, Found)>,
+        partitions: impl Iterator<Item = (PartitionKey, Wanted, Found)>,
         mut draw_id: impl FnMut() -> i32,
     ) -> i32 {
-        let rank = (new.is_follower, partitions.len(), 0);
+        let rank = (new.is_follower, new.size, 0);
         if self.sessions.len() >= self.slots && !self.evict_for(rank, new.now) {
             return NO_SESSION;
         }

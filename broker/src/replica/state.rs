@@ -324,7 +324,7 @@ impl State {
     pub fn high_watermark_candidate(
         &self,
         log_end_offset: Offset,
-        min_insync_replicas: i32,
+        min_insync_replicas: impl FnOnce() -> i32,
         lag_time_max_ms: Millis,
         now: Millis,
         is_alive: impl Fn(BrokerId) -> bool,
@@ -332,7 +332,7 @@ impl State {
         if self.followers.is_empty() {
             return Some(log_end_offset);
         }
-        if !self.has_min_isr(min_insync_replicas) {
+        if !self.has_min_isr(min_insync_replicas()) {
             return None;
         }
         let candidate = self
@@ -642,7 +642,7 @@ mod tests {
         state.become_leader(only, 7, 0);
         // min.insync.replicas above the number of replicas counts as that number.
         assert_eq!(
-            state.high_watermark_candidate(9, 3, LAG, 0, |_| true),
+            state.high_watermark_candidate(9, || 3, LAG, 0, |_| true),
             Some(9)
         );
         assert_eq!(state.effective_min_isr(3), 1);
@@ -668,7 +668,7 @@ mod tests {
                 fetched(&mut state, replica, end, 1_000_000);
             }
             assert_eq!(
-                state.high_watermark_candidate(120, min_isr, LAG, now, |_| true),
+                state.high_watermark_candidate(120, || min_isr, LAG, now, |_| true),
                 expect,
                 "isr {isr:?} ends {ends:?} min {min_isr}"
             );
@@ -683,7 +683,7 @@ mod tests {
         fetched(&mut state, 3, 120, 2_000_000);
         fetched(&mut state, 3, 119, 2_000_001);
         assert_eq!(
-            state.high_watermark_candidate(125, 1, LAG, 2_000_002, |_| true),
+            state.high_watermark_candidate(125, || 1, LAG, 2_000_002, |_| true),
             Some(119)
         );
     }
@@ -821,7 +821,7 @@ mod tests {
         assert_eq!(state.propose_shrink(130, LAG, now + 2 * LAG), None);
         // 3 counts for the high watermark and for what was appended, not for new appends.
         assert_eq!(
-            state.high_watermark_candidate(125, 1, LAG, now, ALIVE),
+            state.high_watermark_candidate(125, || 1, LAG, now, ALIVE),
             Some(110)
         );
         assert!(!state.has_min_isr(3));
@@ -838,12 +838,12 @@ mod tests {
         let proposal = state.propose_shrink(130, LAG, later).unwrap();
         assert_eq!(proposal.isr, [1]);
         assert_eq!(
-            state.high_watermark_candidate(130, 1, LAG, later, ALIVE),
+            state.high_watermark_candidate(130, || 1, LAG, later, ALIVE),
             Some(110)
         );
         state.on_isr_answer(&proposal, Ok(committed(&proposal)));
         assert_eq!(
-            state.high_watermark_candidate(130, 1, LAG, later, ALIVE),
+            state.high_watermark_candidate(130, || 1, LAG, later, ALIVE),
             Some(130)
         );
     }

@@ -17,8 +17,8 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::manager::{Isolation, LeadershipChange, Parts, ReplicaManager};
-use super::session::Wanted;
-use super::{Appended, FetchParams, Fetched, ToAppend, ToFetch};
+use super::session::{PartitionKey, TopicKey, Wanted};
+use super::{Appended, FetchParams, Fetched, Reading, ToAppend, ToFetch};
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::image::{BrokerImage, Cluster, MetadataImage, PartitionImage, TopicImage};
 use crate::cluster::update::ControllerEpochGate;
@@ -27,8 +27,7 @@ use crate::error::ErrorCode;
 use crate::log::manager::{DirFailure, LogManager, ManagerConfig};
 use crate::record::batch::{Batch, BatchIter};
 use crate::record::build::{BatchOptions, NewRecord, build_batch};
-use crate::record::validate::Origin;
-use crate::types::{BrokerId, LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
+use crate::types::{BrokerId, LeaderEpoch, Offset, PartitionRef, TopicName, TopicPartition, Uuid};
 use crate::zk::embedded::Embedded;
 use crate::zk::session::create_persistent_paths;
 use crate::zk::{CreateMode, Store, data, paths};
@@ -40,7 +39,6 @@ mod moves;
 const ME: BrokerId = 1;
 const OTHER: BrokerId = 2;
 const TOPIC_ID: Uuid = Uuid::from_u128(0xabcdef);
-const CLIENT: Origin = Origin::Client;
 /// Longer than any test may take.
 const LONG: Duration = Duration::from_secs(30);
 
@@ -153,7 +151,7 @@ impl Fixture {
 
     async fn produce(&self, partition: i32, acks: i16, timeout: Duration) -> Appended {
         self.replicas
-            .append_records(&[&to_append(partition, 1, 10)], CLIENT, acks, timeout)
+            .append_records(&[to_append(partition, 1, 10)], |_| None, acks, timeout)
             .await
             .remove(0)
     }
@@ -164,9 +162,17 @@ impl Fixture {
         appended.info.unwrap().base_offset
     }
 
+    async fn fetch(&self, params: &FetchParams, partitions: Vec<ToFetch>) -> Vec<Fetched> {
+        let mut readings: Vec<_> = partitions.into_iter().map(Reading::of).collect();
+        self.replicas.fetch(params, &mut readings).await;
+        readings
+            .into_iter()
+            .map(|reading| reading.fetched)
+            .collect()
+    }
+
     async fn fetch_one(&self, params: &FetchParams, offset: Offset) -> Fetched {
-        self.replicas
-            .fetch(params, vec![to_fetch(0, offset)])
+        self.fetch(params, vec![to_fetch(0, offset)])
             .await
             .remove(0)
     }
@@ -313,6 +319,13 @@ fn partition(partition: i32) -> TopicPartition {
     TopicPartition::new("t", partition)
 }
 
+fn named(partition: i32) -> PartitionRef<'static> {
+    PartitionRef {
+        topic: "t",
+        partition,
+    }
+}
+
 fn batch(records: usize, value_bytes: usize) -> Bytes {
     let record = NewRecord {
         timestamp: SystemClock.now(),
@@ -322,9 +335,9 @@ fn batch(records: usize, value_bytes: usize) -> Bytes {
     build_batch(&vec![record; records], &BatchOptions::default())
 }
 
-fn to_append(index: i32, records: usize, value_bytes: usize) -> ToAppend {
+fn to_append(index: i32, records: usize, value_bytes: usize) -> ToAppend<'static> {
     ToAppend {
-        partition: partition(index),
+        partition: named(index),
         records: batch(records, value_bytes),
     }
 }
@@ -341,8 +354,11 @@ fn wanted(fetch_offset: Offset) -> Wanted {
 
 fn to_fetch(index: i32, offset: Offset) -> ToFetch {
     ToFetch {
+        key: PartitionKey {
+            topic: TopicKey::Name(TopicName::new("t")),
+            partition: index,
+        },
         partition: partition(index),
-        topic_id: None,
         wanted: wanted(offset),
     }
 }
@@ -575,10 +591,7 @@ async fn a_long_poll_waits_for_min_bytes_over_its_partitions() {
         let fixture = Arc::clone(&fixture);
         async move {
             let partitions = (0..3).map(|index| to_fetch(index, 0)).collect();
-            fixture
-                .replicas
-                .fetch(&long_poll(2 * size), partitions)
-                .await
+            fixture.fetch(&long_poll(2 * size), partitions).await
         }
     });
     until_waiting(&fixture, 2).await;
@@ -667,7 +680,7 @@ async fn limits_give_the_first_batch_whole_and_cut_nothing_in_two() {
                 ..at_once()
             };
             let partitions = (0..3).map(|index| to_fetch(index, 0)).collect();
-            let fetched = fixture.replicas.fetch(&params, partitions).await;
+            let fetched = fixture.fetch(&params, partitions).await;
             fetched.iter().map(Fetched::len).collect::<Vec<_>>()
         }
     };
@@ -837,7 +850,7 @@ async fn delete_records_waits_for_replicas_that_live() {
         },
         ..to_fetch(0, 1)
     };
-    fixture.replicas.fetch(&params, vec![followed]).await;
+    fixture.fetch(&params, vec![followed]).await;
     assert_eq!(deleting.await.unwrap(), [Ok(1)]);
 }
 
@@ -887,12 +900,12 @@ async fn offsets_are_found_by_time() {
             &BatchOptions::default(),
         );
         let entry = ToAppend {
-            partition: partition(0),
+            partition: named(0),
             records,
         };
         fixture
             .replicas
-            .append_records(&[&entry], CLIENT, 1, LONG)
+            .append_records(&[entry], |_| None, 1, LONG)
             .await;
     }
     let find = |timestamp| {
@@ -955,13 +968,7 @@ async fn a_fetcher_from_another_history_is_told_where_it_parts() {
             ..to_fetch(0, offset)
         };
         let fixture = &fixture;
-        async move {
-            fixture
-                .replicas
-                .fetch(&at_once(), vec![one])
-                .await
-                .remove(0)
-        }
+        async move { fixture.fetch(&at_once(), vec![one]).await.remove(0) }
     };
     assert_eq!(fetch(5, 2).await.diverging_epoch, None);
     let parted = fetch(0, 2).await;
@@ -1037,7 +1044,7 @@ async fn a_fetch_of_many_partitions_leaves_no_watchers_when_it_is_dropped() {
     fixture.decide(order).await;
     let partitions: Vec<_> = (0..100).map(|index| to_fetch(index, 0)).collect();
     let params = long_poll(1);
-    let poll = fixture.replicas.fetch(&params, partitions);
+    let poll = fixture.fetch(&params, partitions);
     // The connection went away while the request was waiting.
     assert!(
         tokio::time::timeout(Duration::from_millis(20), poll)
@@ -1068,12 +1075,12 @@ async fn a_duplicate_of_an_idempotent_producer_is_answered_and_not_appended() {
     let mut offsets = Vec::new();
     for _ in 0..2 {
         let entry = ToAppend {
-            partition: partition(0),
+            partition: named(0),
             records: records.clone(),
         };
         let appended = fixture
             .replicas
-            .append_records(&[&entry], CLIENT, -1, LONG)
+            .append_records(&[entry], |_| None, -1, LONG)
             .await
             .remove(0);
         assert_eq!(appended.failure, None);

@@ -19,7 +19,6 @@ use proptest::prelude::*;
 use super::super::endpoint::Leader;
 use super::*;
 use crate::log::{AbortedTransaction, EpochEndOffset};
-use crate::net::Chunk;
 use crate::net::guard::{self, Direction};
 use crate::types::{TopicName, Uuid};
 
@@ -204,7 +203,7 @@ proptest! {
         let response = Response { error: ErrorCode::None, session_id, entries, nodes };
         let out = response.write(version, correlation_id);
         let len = out.len();
-        let written = flat(&out.finish());
+        let written = out.finish().read();
         prop_assert_eq!(written.len(), len);
         let mut rest = written;
         let header = ResponseHeader::decode(&mut rest, FetchResponse::header_version(version)).unwrap();
@@ -217,18 +216,6 @@ proptest! {
         read.encode(&mut again, version).unwrap();
         prop_assert_eq!(again.freeze(), body);
     }
-}
-
-/// Everything in the order in which it is sent.
-fn flat(chunks: &[Chunk]) -> Bytes {
-    let mut bytes = BytesMut::new();
-    for chunk in chunks {
-        match chunk {
-            Chunk::Bytes(part) => bytes.extend_from_slice(part),
-            Chunk::File(region) => bytes.extend_from_slice(&content(region)),
-        }
-    }
-    bytes.freeze()
 }
 
 fn content(region: &FileRegion) -> Vec<u8> {

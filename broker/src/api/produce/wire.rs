@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::{Answer, Node, endpoint};
 use crate::error::ErrorCode;
-use crate::net::Chunk;
+use crate::net::Response;
 use crate::net::guard::{Error, Fields};
 use crate::net::out::Out;
 use crate::types::{Millis, Offset};
@@ -73,9 +73,9 @@ impl<'a> Request<'a> {
 pub(super) fn response(
     version: i16,
     correlation_id: i32,
-    answers: &[Answer],
+    answers: &[Answer<'_>],
     nodes: &[Node],
-) -> Vec<Chunk> {
+) -> Response {
     let names: usize = answers
         .iter()
         .map(|answer| answer.partition.topic.len())
@@ -86,7 +86,7 @@ pub(super) fn response(
     let topics = || answers.chunk_by(|one, next| one.partition.topic == next.partition.topic);
     out.length(Some(topics().count()));
     for topic in topics() {
-        out.text(Some(&topic[0].partition.topic));
+        out.text(Some(topic[0].partition.topic));
         out.length(Some(topic.len()));
         for answer in topic {
             partition(&mut out, version, answer);
@@ -105,7 +105,7 @@ pub(super) fn response(
     out.finish()
 }
 
-fn partition(out: &mut Out, version: i16, answer: &Answer) {
+fn partition(out: &mut Out, version: i16, answer: &Answer<'_>) {
     let (base_offset, log_append_time, log_start_offset) = offsets(answer);
     let failure = answer.appended.failure.as_ref();
     out.i32(answer.partition.partition);
@@ -141,7 +141,7 @@ fn partition(out: &mut Out, version: i16, answer: &Answer) {
 }
 
 /// Base offset, log append time and log start offset; −1 where there is none to tell.
-fn offsets(answer: &Answer) -> (Offset, Millis, Offset) {
+fn offsets(answer: &Answer<'_>) -> (Offset, Millis, Offset) {
     match (&answer.appended.info, &answer.appended.failure) {
         (Some(info), _) => (
             info.base_offset,

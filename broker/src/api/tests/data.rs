@@ -41,7 +41,7 @@ use crate::error::ErrorCode;
 use crate::group::coordinator::GroupCoordinator;
 use crate::group::offsets_topic::ReplicatedOffsetsTopic;
 use crate::log::manager::{LogManager, ManagerConfig};
-use crate::net::{Chunk, Handler, Outcome, Peer};
+use crate::net::{Handler, Outcome, Peer};
 use crate::record::batch::BatchIter;
 use crate::record::build::{BatchOptions, NewRecord, build_batch};
 use crate::replica::manager::{Parts, ReplicaManager};
@@ -220,24 +220,10 @@ impl Served {
 
     /// The response as a client decodes it, with file regions read.
     async fn ask<R: Request>(&self, version: i16, request: &R) -> R::Response {
-        let Outcome::Respond(chunks) = self.outcome(version, request).await else {
+        let Outcome::Respond(response) = self.outcome(version, request).await else {
             panic!("no response in version {version}");
         };
-        let mut bytes = BytesMut::new();
-        for chunk in chunks {
-            match chunk {
-                Chunk::Bytes(chunk) => bytes.extend_from_slice(&chunk),
-                Chunk::File(region) => {
-                    let mut chunk = vec![0; region.len];
-                    region
-                        .file
-                        .read_exact_at(&mut chunk, region.position)
-                        .unwrap();
-                    bytes.extend_from_slice(&chunk);
-                }
-            }
-        }
-        let mut bytes = bytes.freeze();
+        let mut bytes = response.read();
         let header =
             ResponseHeader::decode(&mut bytes, R::Response::header_version(version)).unwrap();
         assert_eq!(header.correlation_id, 77);

@@ -45,17 +45,17 @@ use crate::net::client::{Client, Options};
 use crate::net::out::encode;
 use crate::net::{Connections, Handler, Limits, Listener, Outcome, Peer, guard};
 use crate::record::build::{BatchOptions, NewRecord, build_batch};
-use crate::record::validate::Origin;
 use crate::replica::manager::{Parts, ReplicaManager};
 use crate::replica::{Appended, ToAppend};
 use crate::txn::producer_id::ProducerIds;
-use crate::types::{BrokerId, LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
+use crate::types::{
+    AsPartition as _, BrokerId, LeaderEpoch, Offset, TopicName, TopicPartition, Uuid,
+};
 use crate::zk::Store;
 use crate::zk::embedded::Embedded;
 use crate::zk::session::create_persistent_paths;
 
 const TOPIC_ID: Uuid = Uuid::from_u128(0xabcdef);
-const CLIENT: Origin = Origin::Client;
 /// Longer than any test may take.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -110,11 +110,11 @@ impl Handler for WithController {
 }
 
 impl WithController {
-    fn alter(&self, version: i16, mut frame: Bytes) -> Outcome {
+    fn alter(&self, version: i16, frame: Bytes) -> Outcome {
         let header_version = AlterPartitionRequest::header_version(version);
         let header = guard::request_header(&frame, header_version).unwrap();
         let request =
-            AlterPartitionRequest::decode(&mut frame.split_off(header.len), version).unwrap();
+            AlterPartitionRequest::decode(&mut frame.slice(header.len..), version).unwrap();
         let topic = &request.topics[0];
         let asked = &topic.partitions[0];
         let isr: Vec<BrokerId> = if version >= 3 {
@@ -308,11 +308,11 @@ impl Node {
         let records = build_batch(&vec![record; records], &BatchOptions::default());
         self.replicas
             .append_records(
-                &[&ToAppend {
-                    partition: partition(),
+                &[ToAppend {
+                    partition: partition().as_partition(),
                     records,
                 }],
-                CLIENT,
+                |_| None,
                 acks,
                 LONG,
             )

@@ -78,7 +78,11 @@ fn offsets(id: &str, group: &DescribedGroup, admin: &mut Admin) -> Result<Vec<Ro
     members.sort_by_key(|(_, partitions)| std::cmp::Reverse(partitions.len()));
     let of_nobody: BTreeSet<_> = committed
         .keys()
-        .filter(|partition| !members.iter().any(|(_, theirs)| theirs.contains(partition)))
+        .filter(|partition| {
+            !members
+                .iter()
+                .any(|(_, theirs)| theirs.contains(*partition))
+        })
         .cloned()
         .collect();
     let everything = members

@@ -69,6 +69,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Keeps G3.
+    #[inline]
     pub(super) fn string(&mut self, nullable: bool) -> Result<Option<&'a str>, Error> {
         let at = self.reader.at;
         let length = if self.flexible {
@@ -84,6 +85,7 @@ impl<'a> Fields<'a> {
         self.data(true)
     }
 
+    #[inline]
     pub(super) fn data(&mut self, nullable: bool) -> Result<Option<&'a [u8]>, Error> {
         let at = self.reader.at;
         let length = self.length()?;
@@ -127,21 +129,39 @@ impl<'a> Fields<'a> {
     }
 
     /// A tag section none of whose tags the message defines.
+    #[inline]
     pub fn no_tags(&mut self) -> Result<(), Error> {
-        self.tags(|_, _| Ok(false))
+        if !self.flexible {
+            return Ok(());
+        }
+        match self.reader.varint()? {
+            0 => Ok(()),
+            count => self.each_tag(count, |_, _| Ok(false)),
+        }
     }
 
     /// A tag section; nothing in an older version. `known` reads the value of a tag that the message
     /// defines, and answers false, having read nothing, for any other. Keeps G4.
     pub fn tags(
         &mut self,
-        mut known: impl FnMut(&mut Self, u32) -> Result<bool, Error>,
+        known: impl FnMut(&mut Self, u32) -> Result<bool, Error>,
     ) -> Result<(), Error> {
         if !self.flexible {
             return Ok(());
         }
+        match self.reader.varint()? {
+            0 => Ok(()),
+            count => self.each_tag(count, known),
+        }
+    }
+
+    fn each_tag(
+        &mut self,
+        count: u32,
+        mut known: impl FnMut(&mut Self, u32) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
         let mut unknown = 0;
-        for _ in 0..self.reader.varint()? {
+        for _ in 0..count {
             let at = self.reader.at;
             let tag = self.reader.varint()?;
             let length_at = self.reader.at;
@@ -182,6 +202,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
+    #[inline]
     fn length(&mut self) -> Result<Option<u64>, Error> {
         if self.flexible {
             self.reader.compact()

@@ -402,7 +402,7 @@ fn a_request_header_gives_the_client_id_and_its_length() {
     let frame = [0, 3, 0, 1, 0, 0, 0, 9, 0, 2, b'i', b'd', 1, 2];
     let header = request_header(&frame, 1).unwrap();
     assert_eq!(header.correlation_id, 9);
-    assert_eq!(&frame[header.client_id.unwrap()], b"id");
+    assert_eq!(header.client_id, Some("id"));
     assert_eq!(header.len, 12);
     assert_eq!(request_header(&frame, 0).unwrap().len, 8);
     assert_eq!(peek(&frame), Ok((3, 1)));

@@ -31,6 +31,7 @@ fn nothing(high_watermark: Offset) -> Found {
 
 fn new(is_follower: bool, now: Millis) -> NewSession {
     NewSession {
+        size: 0,
         is_follower,
         uses_topic_ids: false,
         now,
@@ -42,6 +43,10 @@ fn create(cache: &mut SessionCache, session: NewSession, size: i32) -> i32 {
     let partitions: Vec<_> = (0..size)
         .map(|partition| (key(partition), wanted(0), nothing(0)))
         .collect();
+    let session = NewSession {
+        size: partitions.len(),
+        ..session
+    };
     let mut id = 0;
     cache.create(session, partitions.into_iter(), || {
         id += 1;
@@ -280,7 +285,11 @@ proptest! {
                 Step::Create { is_follower, size } => {
                     let partitions: Vec<_> =
                         (0..size).map(|p| (key(p), wanted(0), nothing(0))).collect();
-                    let id = cache.create(new(is_follower, now), partitions.into_iter(), || {
+                    let session = NewSession {
+                        size: partitions.len(),
+                        ..new(is_follower, now)
+                    };
+                    let id = cache.create(session, partitions.into_iter(), || {
                         next_id += 1;
                         next_id
                     });

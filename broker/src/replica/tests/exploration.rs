@@ -807,9 +807,13 @@ impl World {
                     };
                     broker.state.least_end_of(counted, end)
                 }
-                _ => broker
-                    .state
-                    .high_watermark_candidate(end, min_isr, LAG, now, |id| live.contains(&id)),
+                _ => broker.state.high_watermark_candidate(
+                    end,
+                    || min_isr,
+                    LAG,
+                    now,
+                    |id| live.contains(&id),
+                ),
             };
             if let Some(candidate) = candidate {
                 broker.log_mut().advance_high_watermark(candidate);

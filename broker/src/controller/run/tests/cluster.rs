@@ -157,7 +157,7 @@ where
 {
     let header_version = R::header_version(version);
     let header = guard::request_header(frame, header_version).expect("a header");
-    let client = header.client_id.map(|range| frame[range].to_vec());
+    let client = header.client_id.map(|id| id.as_bytes().to_vec());
     let client = String::from_utf8(client.expect("a client id")).expect("text");
     assert!(
         client.parse::<i32>().is_ok(),
