@@ -19,7 +19,7 @@ use crate::types::Uuid;
 pub async fn handle(cx: &Context<'_>, request: JoinGroupRequest) -> JoinGroupResponse {
     let version = cx.version;
     let host = client_host(cx.peer.address.ip());
-    let client_id = cx.client_id.as_deref().unwrap_or_default().to_owned();
+    let client_id = cx.client_id.unwrap_or_default().to_owned();
     let group_id = request.group_id.to_string();
     let join = translate(version, client_id, host, &request);
     drop(request);
