@@ -24,7 +24,7 @@ use super::producer_state::{CompletedTxn, ProducerSnapshots, ProducerState, SNAP
 use super::segment::{
     DELETED_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, Place, Segment, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
 };
-use super::walk::{BatchAt, Source, Step, Walk, crc_is_right};
+use super::walk::{BatchAt, Source, Step, Walk};
 use super::{Log, Marks, NONE, PARTITION_METADATA_FILE, Writer, parse_partition_metadata};
 use crate::clock::Clock;
 use crate::config::topic::LogConfig;
@@ -32,8 +32,6 @@ use crate::types::{Millis, Offset, TopicPartition};
 
 const CLEANED_SUFFIX: &str = ".cleaned";
 const SWAP_SUFFIX: &str = ".swap";
-/// Bytes read at once when CRCs are checked.
-const CRC_BUFFER: usize = 1 << 20;
 /// Larger control batches are not read: none exists.
 const MAX_CONTROL_BATCH: u64 = 1 << 16;
 
@@ -502,8 +500,7 @@ impl Loader {
             file: &file,
             path: &path,
         };
-        let mut buffer = vec![0; CRC_BUFFER.min(usize::try_from(size).unwrap_or(CRC_BUFFER))];
-        let mut walk = Walk::new(source, 0, size);
+        let mut walk = Walk::whole(source, 0, size);
         let mut valid = 0;
         let mut indexed_at = 0;
         let mut last_offset = segment.base_offset() - 1;
@@ -514,7 +511,7 @@ impl Loader {
                 Step::End => break None,
                 Step::Corrupt(problem) => break Some(problem),
             };
-            if !crc_is_right(source, &batch, &mut buffer)? {
+            if !walk.crc_is_right(&batch)? {
                 bad = Some(batch);
                 break Some(format!("CRC mismatch at position {}", batch.position));
             }

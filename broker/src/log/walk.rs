@@ -21,6 +21,8 @@ const MIN_SIZE: i32 = 14;
 const V1_UP_TO_TIMESTAMP: usize = 26;
 /// Bytes read at once: about one index interval.
 pub(super) const WINDOW: usize = 4096;
+/// Bytes read at once where all of them are looked at: what stays in a core's cache.
+const WHOLE_WINDOW: usize = 128 * 1024;
 
 /// One batch in a file.
 #[derive(Debug, Clone, Copy)]
@@ -133,50 +135,79 @@ pub(super) struct Source<'a> {
 }
 
 /// The walk. `end` is exclusive: bytes beyond it are not looked at.
-pub(super) struct Walk<'a> {
+pub(super) struct Walk<'a, W = [u8; WINDOW]> {
     source: Source<'a>,
     position: u64,
     end: u64,
-    window: [u8; WINDOW],
+    window: W,
     window_at: u64,
     window_len: usize,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(source: Source<'a>, position: u64, end: u64) -> Self {
+        Self::through([0; WINDOW], source, position, end)
+    }
+}
+
+impl<'a> Walk<'a, Vec<u8>> {
+    /// For a walk that looks at every byte.
+    pub(super) fn whole(source: Source<'a>, position: u64, end: u64) -> Self {
+        let window = usize::try_from(end - position)
+            .map_or(WHOLE_WINDOW, |bytes| bytes.clamp(HEADER_LEN, WHOLE_WINDOW));
+        Self::through(vec![0; window], source, position, end)
+    }
+
+    /// Checks the CRC of a batch, the last one that [`Self::next`] found. False also for bytes that
+    /// are gone.
+    pub(super) fn crc_is_right(&mut self, batch: &BatchAt) -> FsResult<bool> {
+        let Ok(size) = usize::try_from(batch.size) else {
+            return Ok(false);
+        };
+        if size <= self.window.len() {
+            let bytes = self.bytes_at(batch.position, size)?;
+            return Ok(bytes.len() == size && SliceWalk::crc_is_right(batch, bytes));
+        }
+        self.window_len = 0;
+        crc_is_right(self.source, batch, &mut self.window)
+    }
+}
+
+impl<'a, W: AsRef<[u8]> + AsMut<[u8]>> Walk<'a, W> {
+    fn through(window: W, source: Source<'a>, position: u64, end: u64) -> Self {
         Self {
             source,
             position,
             end,
-            window: [0; WINDOW],
+            window,
             window_at: 0,
             window_len: 0,
         }
     }
 
-    /// Makes up to `want` (≤ `WINDOW`) bytes at the position available; fewer at the file's end.
-    fn fill(&mut self, want: usize) -> FsResult<&[u8]> {
-        let have_from = self
-            .position
+    /// Up to `want` bytes (no more than the window has room for); fewer at the file's end.
+    fn bytes_at(&mut self, position: u64, want: usize) -> FsResult<&[u8]> {
+        let have_from = position
             .checked_sub(self.window_at)
             .map(|skip| skip as usize)
             .filter(|&skip| skip + want <= self.window_len);
         let from = match have_from {
             Some(from) => from,
             None => {
-                let len = (self.end - self.position).min(WINDOW as u64) as usize;
+                let window = self.window.as_mut();
+                let len = (self.end - position).min(window.len() as u64) as usize;
                 self.window_len = self.source.fs.read_at(
                     self.source.file,
                     self.source.path,
-                    &mut self.window[..len],
-                    self.position,
+                    &mut window[..len],
+                    position,
                 )?;
-                self.window_at = self.position;
+                self.window_at = position;
                 0
             }
         };
         let to = (from + want).min(self.window_len);
-        Ok(&self.window[from..to])
+        Ok(&self.window.as_ref()[from..to])
     }
 
     pub(super) fn next(&mut self) -> FsResult<Step> {
@@ -185,7 +216,7 @@ impl<'a> Walk<'a> {
             return Ok(Step::End);
         }
         let (position, end) = (self.position, self.end);
-        let bytes = self.fill(HEADER_LEN)?;
+        let bytes = self.bytes_at(position, HEADER_LEN)?;
         if bytes.len() < UP_TO_MAGIC as usize {
             return Ok(Step::End);
         }
@@ -245,11 +276,7 @@ impl<'a> Iterator for SliceWalk<'a> {
 }
 
 /// Checks a batch's CRC, reading it in pieces. False also for bytes that are gone.
-pub(super) fn crc_is_right(
-    source: Source<'_>,
-    batch: &BatchAt,
-    buffer: &mut [u8],
-) -> FsResult<bool> {
+fn crc_is_right(source: Source<'_>, batch: &BatchAt, buffer: &mut [u8]) -> FsResult<bool> {
     let mut position = batch.position + if batch.magic >= 2 { 21 } else { 16 };
     let mut crc32c = 0;
     let mut crc32 = crc32fast::Hasher::new();

@@ -144,6 +144,29 @@ fn a_flipped_bit_cuts_the_log_before_its_batch() {
     }
 }
 
+/// Recovery reads through a window: batches that fit, that reach over its end, that are larger.
+#[test]
+fn damage_is_found_in_batches_of_every_size() {
+    let sizes = [100_000, 10, 60_000, 300_000, 20, 131_000, 5];
+    let disk = Disk::new(LogConfig::default(), false, |log| {
+        for size in sizes {
+            let batch = batch_at(NOW, 1, size);
+            log.append_as_leader(&batch, 0).unwrap();
+        }
+    });
+    let bytes = std::fs::read(log_file(&disk.dir.path().join("topic-0"))).unwrap();
+    let whole = disk.start_after(|_| {});
+    assert_eq!(whole.log().log_end_offset(), sizes.len() as i64);
+    let mut end = 0;
+    for (offset, size) in (0..).zip(sizes) {
+        end += batch_at(NOW, 1, size).bytes.len();
+        let mut flipped = bytes.clone();
+        flipped[end - 2] ^= 1;
+        let bench = disk.start_after(|dir| std::fs::write(log_file(dir), &flipped).unwrap());
+        assert_eq!(bench.log().log_end_offset(), offset, "{size} bytes");
+    }
+}
+
 #[test]
 fn damage_in_the_middle_ends_the_log_there_and_later_segments_go() {
     let size = batch(1).bytes.len();
