@@ -96,9 +96,13 @@ impl Outcome {
 
     /// Ottla's figure by that of `other`, pair by pair.
     fn ratio(&self, other: Kind, figure: Figure) -> Option<Spread> {
+        self.ratio_of(Kind::Ottla, other, figure)
+    }
+
+    fn ratio_of(&self, one: Kind, other: Kind, figure: Figure) -> Option<Spread> {
         Spread::of(self.pairs.iter().filter_map(|pair| {
             let other = pair.get(other, figure).filter(|value| *value != 0.0)?;
-            Some(pair.get(Kind::Ottla, figure)? / other)
+            Some(pair.get(one, figure)? / other)
         }))
     }
 
@@ -324,14 +328,33 @@ impl Report {
         })
     }
 
-    /// Each target with what was reached.
+    /// Each target with what was reached, and what the floor reaches: where that is not enough either, the
+    /// machine does not allow it.
     pub fn headline(&self) -> String {
         let mut out = String::from(
-            "| | scenario | figure | target | measured | |\n|---|---|---|---|---|---|\n",
+            "| | scenario | figure | target | measured | | the floor |\n|---|---|---|---|---|---|---|\n",
         );
         for outcome in &self.outcomes {
             for target in &outcome.targets {
-                let (wanted, measured, is_reached) = self.judge(outcome, target);
+                let wanted = self.wanted(target);
+                let found = self.found(Kind::Ottla, outcome, target);
+                let is_reached = match &outcome.failure {
+                    Some(_) => Some(false),
+                    None => found.map(|found| target.is_reached(found.median)),
+                };
+                let measured = match &outcome.failure {
+                    Some(_) => "failed".to_owned(),
+                    None => found.map_or_else(String::new, |found| found.to_string()),
+                };
+                let floor = self.found(Kind::Floor, outcome, target).map(|floor| {
+                    let is_enough = target.is_reached(floor.median);
+                    let number = number(floor.median);
+                    if is_enough {
+                        number
+                    } else {
+                        format!("{number}: not enough")
+                    }
+                });
                 let verdict = match is_reached {
                     Some(true) => "reached",
                     Some(false) => "**not reached**",
@@ -339,71 +362,45 @@ impl Report {
                 };
                 let _ = writeln!(
                     out,
-                    "| {} | {} | {} | {wanted} | {measured} | {verdict} |",
+                    "| {} | {} | {} | {wanted} | {measured} | {verdict} | {} |",
                     target.point,
                     outcome.name,
                     target.figure.label(),
+                    floor.unwrap_or_default(),
                 );
             }
         }
         out
     }
 
-    fn judge(&self, outcome: &Outcome, target: &Target) -> (String, String, Option<bool>) {
+    fn wanted(&self, target: &Target) -> String {
+        match target.bar {
+            Bar::OfKafka(most) => format!("≤ {} of {}'s", number(most), self.first.label()),
+            Bar::OfFloor(least) => format!("≥ {} of the floor", number(least)),
+            Bar::AtMost(most) => format!("≤ {}", number(most)),
+            Bar::AtLeast(least) => format!("≥ {}", number(least)),
+            Bar::OfScenario(other, most) => format!("≤ {} of {other}'s", number(most)),
+        }
+    }
+
+    /// What is held against the bar, for `kind` in Ottla's place.
+    fn found(&self, kind: Kind, outcome: &Outcome, target: &Target) -> Option<Spread> {
         let figure = target.figure;
-        let (wanted, found, is_at_least) = match target.bar {
-            Bar::OfKafka(most) => (
-                format!("≤ {} of {}'s", number(most), self.first.label()),
-                outcome.ratio(self.first, figure),
-                (most, false),
-            ),
-            Bar::OfFloor(least) => (
-                format!("≥ {} of the floor", number(least)),
-                outcome.share_of_floor(figure),
-                (least, true),
-            ),
-            Bar::AtMost(most) => (
-                format!("≤ {}", number(most)),
-                outcome.spread(Kind::Ottla, figure),
-                (most, false),
-            ),
-            Bar::AtLeast(least) => (
-                format!("≥ {}", number(least)),
-                outcome.spread(Kind::Ottla, figure),
-                (least, true),
-            ),
-            Bar::OfScenario(other, most) => {
-                let other_median = self
-                    .outcomes
-                    .iter()
-                    .find(|found| found.name == other)
-                    .and_then(|found| found.spread(Kind::Ottla, figure));
-                let own = outcome.spread(Kind::Ottla, figure);
-                let ratio = own.zip(other_median).map(|(own, other)| Spread {
+        match target.bar {
+            Bar::OfKafka(_) => outcome.ratio_of(kind, self.first, figure),
+            Bar::OfFloor(_) if kind == Kind::Floor => None,
+            Bar::OfFloor(_) => outcome.share_of_floor(figure),
+            Bar::AtMost(_) | Bar::AtLeast(_) => outcome.spread(kind, figure),
+            Bar::OfScenario(other, _) => {
+                let other = self.outcomes.iter().find(|found| found.name == other)?;
+                let (own, other) = (outcome.spread(kind, figure)?, other.spread(kind, figure)?);
+                Some(Spread {
                     median: own.median / other.median,
                     min: own.min / other.median,
                     max: own.max / other.median,
-                });
-                (
-                    format!("≤ {} of {other}'s", number(most)),
-                    ratio,
-                    (most, false),
-                )
+                })
             }
-        };
-        let (bar, is_least) = is_at_least;
-        if outcome.failure.is_some() {
-            return (wanted, "failed".to_owned(), Some(false));
         }
-        let is_reached = found.map(|found| {
-            if is_least {
-                found.median >= bar
-            } else {
-                found.median <= bar
-            }
-        });
-        let measured = found.map_or_else(String::new, |found| found.to_string());
-        (wanted, measured, is_reached)
     }
 
     fn markdown(&self) -> String {

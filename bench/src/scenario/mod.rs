@@ -37,6 +37,15 @@ pub struct Target {
     pub bar: Bar,
 }
 
+impl Target {
+    pub fn is_reached(&self, measured: f64) -> bool {
+        match self.bar {
+            Bar::OfFloor(least) | Bar::AtLeast(least) => measured >= least,
+            Bar::OfKafka(most) | Bar::AtMost(most) | Bar::OfScenario(_, most) => measured <= most,
+        }
+    }
+}
+
 pub const fn target(point: &'static str, figure: Figure, bar: Bar) -> Target {
     Target { point, figure, bar }
 }
