@@ -14,7 +14,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::context::Context;
 use crate::error::ErrorCode;
 use crate::group::event::{JoinAnswer, JoinRequest, Protocol};
-use crate::types::Uuid;
+use crate::types::random_member_id;
 
 pub async fn handle(cx: &Context<'_>, request: JoinGroupRequest) -> JoinGroupResponse {
     let version = cx.version;
@@ -44,7 +44,7 @@ fn translate(
     JoinRequest {
         token: 0,
         member_id: request.member_id.to_string(),
-        unique: Uuid::new_v4(),
+        unique: random_member_id(),
         require_known_member_id: version >= 4 && instance_id.is_none(),
         instance_id,
         supports_skipping_assignment: version >= 9,
@@ -102,7 +102,10 @@ fn respond(version: i16, answer: JoinAnswer) -> JoinGroupResponse {
 /// As Java's `InetAddress.toString` prints it, which is what tools show and records hold.
 fn client_host(address: IpAddr) -> String {
     match address.to_canonical() {
-        IpAddr::V4(address) => format!("/{address}"),
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            format!("/{a}.{b}.{c}.{d}")
+        }
         IpAddr::V6(address) => {
             let groups: Vec<String> = address
                 .segments()
