@@ -10,8 +10,8 @@
 //!
 //! with `pub async fn handle(cx: &Context<'_>, request: XRequest) -> XResponse` and
 //! `pub fn refuse(request: &XRequest, code: ErrorCode) -> XResponse` in the file, which is `decoded`. The
-//! hot paths (Produce, Fetch, OffsetCommit) are read and written `by_hand`, by `async fn answer(cx: &Context<'_>,
-//! body: Bytes) -> Outcome`; only their futures are part of the connection's.
+//! hot paths (Produce, Fetch, OffsetCommit) are read and written `by_hand`, by `async fn answer(cx:
+//! &Context<'_>, body: Bytes) -> Outcome`; only their futures are part of the connection's.
 
 pub mod allocate_producer_ids;
 pub mod alter_configs;
