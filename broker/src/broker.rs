@@ -210,7 +210,6 @@ impl Broker {
             &config,
             Arc::new(ReplicatedOffsetsTopic {
                 replicas: Arc::clone(&replicas),
-                clock: Arc::clone(&clock),
             }),
             Arc::clone(&cluster),
             Arc::clone(&clock),

@@ -191,6 +191,12 @@ pub fn random_uuid() -> Uuid {
     }
 }
 
+/// The random part of a member's id (`UUID.randomUUID`). Unpredictable too, yet without a system call
+/// for each.
+pub fn random_member_id() -> Uuid {
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid()
+}
+
 /// `String.hashCode` of Java over UTF-16 code units: the partitioner of `__consumer_offsets`,
 /// `__transaction_state` and the replica fetchers.
 pub fn java_string_hash(text: &str) -> i32 {

@@ -14,7 +14,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::context::Context;
 use crate::error::ErrorCode;
 use crate::group::event::{JoinAnswer, JoinRequest, Protocol};
-use crate::types::Uuid;
+use crate::types::random_member_id;
 
 pub async fn handle(cx: &Context<'_>, request: JoinGroupRequest) -> JoinGroupResponse {
     let version = cx.version;
@@ -44,7 +44,7 @@ fn translate(
     JoinRequest {
         token: 0,
         member_id: request.member_id.to_string(),
-        unique: Uuid::new_v4(),
+        unique: random_member_id(),
         require_known_member_id: version >= 4 && instance_id.is_none(),
         instance_id,
         supports_skipping_assignment: version >= 9,
@@ -102,7 +102,19 @@ fn respond(version: i16, answer: JoinAnswer) -> JoinGroupResponse {
 /// As Java's `InetAddress.toString` prints it, which is what tools show and records hold.
 fn client_host(address: IpAddr) -> String {
     match address.to_canonical() {
-        IpAddr::V4(address) => format!("/{address}"),
+        IpAddr::V4(address) => {
+            // By hand: `Display` pads, which takes some thousand instructions.
+            let mut text = String::with_capacity("/255.255.255.255".len());
+            for (before, octet) in ['/', '.', '.', '.'].into_iter().zip(address.octets()) {
+                text.push(before);
+                for place in [100, 10, 1] {
+                    if octet >= place || place == 1 {
+                        text.push(char::from(b'0' + octet / place % 10));
+                    }
+                }
+            }
+            text
+        }
         IpAddr::V6(address) => {
             let groups: Vec<String> = address
                 .segments()
@@ -187,6 +199,7 @@ mod tests {
     fn hosts_are_printed_as_java_does() {
         for (address, expected) in [
             ("10.0.0.1", "/10.0.0.1"),
+            ("255.100.9.90", "/255.100.9.90"),
             ("::ffff:10.0.0.1", "/10.0.0.1"),
             ("::1", "/0:0:0:0:0:0:0:1"),
             ("fe80::a:0b", "/fe80:0:0:0:0:0:a:b"),

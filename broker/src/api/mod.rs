@@ -10,8 +10,8 @@
 //!
 //! with `pub async fn handle(cx: &Context<'_>, request: XRequest) -> XResponse` and
 //! `pub fn refuse(request: &XRequest, code: ErrorCode) -> XResponse` in the file, which is `decoded`. The
-//! hot paths (Produce, Fetch) are read and written `by_hand`, by `async fn answer(cx: &Context<'_>,
-//! body: Bytes) -> Outcome`; only their futures are part of the connection's.
+//! hot paths (Produce, Fetch, OffsetCommit) are read and written `by_hand`, by `async fn answer(cx:
+//! &Context<'_>, body: Bytes) -> Outcome`; only their futures are part of the connection's.
 
 pub mod allocate_producer_ids;
 pub mod alter_configs;
@@ -148,7 +148,7 @@ apis! {
     5 StopReplica 0..=4 stop_replica StopReplicaRequest decoded;
     6 UpdateMetadata 0..=8 update_metadata UpdateMetadataRequest decoded;
     7 ControlledShutdown 0..=3 controlled_shutdown ControlledShutdownRequest decoded;
-    8 OffsetCommit 0..=9 offset_commit OffsetCommitRequest decoded;
+    8 OffsetCommit 0..=9 offset_commit OffsetCommitRequest by_hand;
     9 OffsetFetch 0..=9 offset_fetch OffsetFetchRequest decoded;
     10 FindCoordinator 0..=6 find_coordinator FindCoordinatorRequest decoded;
     11 JoinGroup 0..=9 join_group JoinGroupRequest decoded;

@@ -11,14 +11,11 @@
 //! is told that nothing was committed (I16).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Context, Waker};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
@@ -31,14 +28,15 @@ use super::event::{
 use super::group::{Description, Fetched, Group, State};
 use super::loader::Loader;
 use super::offsets::OffsetAndMetadata;
-use super::offsets_topic::OffsetsTopic;
+use super::offsets_topic::{Append, OffsetsTopic, topic_partition};
 use super::record::Record;
 use crate::clock::Clock;
 use crate::cluster::image::{Cluster, MetadataImage};
 use crate::config::Config;
 use crate::error::{ErrorCode, KafkaCode};
 use crate::hash::HashMap;
-use crate::record::build::{BatchOptions, NewRecord, build_batch};
+use crate::record::batch::BatchHeader;
+use crate::record::build::{BatchBuilder, BatchOptions};
 use crate::record::compress::Codec;
 use crate::replica::manager::LeadershipChange;
 use crate::types::{
@@ -68,7 +66,8 @@ pub struct Counts {
     pub offsets: usize,
 }
 
-/// The coordinator's handle, for the APIs.
+/// The coordinator's handle, for the APIs. A request is fed to its group by the call; the future
+/// waits for the answer.
 #[derive(Clone)]
 pub struct GroupCoordinator {
     shared: Arc<Shared>,
@@ -107,6 +106,7 @@ struct Timers {
 /// A partition of the topic that this broker leads.
 struct Partition {
     index: i32,
+    topic_partition: TopicPartition,
     is_loaded: AtomicBool,
     is_resigned: AtomicBool,
     /// Clients name groups as they like, hence the standard hash.
@@ -218,39 +218,64 @@ impl GroupCoordinator {
         self.shared.partition_for(group_id)
     }
 
-    pub async fn join(&self, group_id: &str, request: JoinRequest) -> JoinAnswer {
+    pub fn join(
+        &self,
+        group_id: &str,
+        request: JoinRequest,
+    ) -> impl Future<Output = JoinAnswer> + use<> {
         let member_id = request.member_id.clone();
-        let event = |token| Event::Join(JoinRequest { token, ..request });
-        match self.ask(group_id, NeedsId::Yes, event).await {
-            Ok(Answer::Join(answer)) => answer,
-            Ok(_) => JoinAnswer::refusal(member_id, ErrorCode::UnknownServerError),
-            Err(error) => JoinAnswer::refusal(member_id, error),
-        }
-    }
-
-    pub async fn sync(&self, group_id: &str, request: SyncRequest) -> SyncAnswer {
-        let event = |token| Event::Sync(SyncRequest { token, ..request });
-        match self.ask(group_id, NeedsId::Yes, event).await {
-            Ok(Answer::Sync(answer)) => answer,
-            Ok(_) => SyncAnswer::refusal(ErrorCode::UnknownServerError),
-            // The rebalance that the member takes part in is lost. Old clients do not expect to
-            // hear of loading here; they do join again.
-            Err(ErrorCode::CoordinatorLoadInProgress) => {
-                SyncAnswer::refusal(ErrorCode::RebalanceInProgress)
+        let asked = self.ask(group_id, NeedsId::Yes, |token| {
+            Event::Join(JoinRequest { token, ..request })
+        });
+        async move {
+            match answered(asked).await {
+                Ok(Answer::Join(answer)) => answer,
+                Ok(_) => JoinAnswer::refusal(member_id, ErrorCode::UnknownServerError),
+                Err(error) => JoinAnswer::refusal(member_id, error),
             }
-            Err(error) => SyncAnswer::refusal(error),
         }
     }
 
-    pub async fn heartbeat(&self, group_id: &str, member: MemberRef) -> ErrorCode {
-        let event = |token| Event::Heartbeat { token, member };
-        match self.ask(group_id, NeedsId::Yes, event).await {
-            Ok(Answer::Heartbeat(error)) | Err(error) => match error {
-                // A member may go on while we load.
-                ErrorCode::CoordinatorLoadInProgress => ErrorCode::None,
-                error => error,
-            },
-            Ok(_) => ErrorCode::UnknownServerError,
+    pub fn sync(
+        &self,
+        group_id: &str,
+        request: SyncRequest,
+    ) -> impl Future<Output = SyncAnswer> + use<> {
+        let asked = self.ask(group_id, NeedsId::Yes, |token| {
+            Event::Sync(SyncRequest { token, ..request })
+        });
+        async move {
+            match answered(asked).await {
+                Ok(Answer::Sync(answer)) => answer,
+                Ok(_) => SyncAnswer::refusal(ErrorCode::UnknownServerError),
+                // The rebalance that the member takes part in is lost. Old clients do not expect to
+                // hear of loading here; they do join again.
+                Err(ErrorCode::CoordinatorLoadInProgress) => {
+                    SyncAnswer::refusal(ErrorCode::RebalanceInProgress)
+                }
+                Err(error) => SyncAnswer::refusal(error),
+            }
+        }
+    }
+
+    pub fn heartbeat(
+        &self,
+        group_id: &str,
+        member: MemberRef,
+    ) -> impl Future<Output = ErrorCode> + use<> {
+        let asked = self.ask(group_id, NeedsId::Yes, |token| Event::Heartbeat {
+            token,
+            member,
+        });
+        async move {
+            match answered(asked).await {
+                Ok(Answer::Heartbeat(error)) | Err(error) => match error {
+                    // A member may go on while we load.
+                    ErrorCode::CoordinatorLoadInProgress => ErrorCode::None,
+                    error => error,
+                },
+                Ok(_) => ErrorCode::UnknownServerError,
+            }
         }
     }
 
@@ -261,46 +286,41 @@ impl GroupCoordinator {
         members: Vec<LeavingMember>,
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
         let event = |token| Event::Leave { token, members };
-        match self.ask(group_id, NeedsId::Yes, event).await? {
+        match answered(self.ask(group_id, NeedsId::Yes, event)).await? {
             Answer::Leave(result) => result,
             _ => Err(ErrorCode::UnknownServerError),
         }
     }
 
-    /// One result per partition, in any order.
-    pub async fn commit(
+    /// One result per offset, in their order.
+    pub fn commit(
         &self,
         group_id: &str,
         member: MemberRef,
         producer: Option<TransactionalProducer>,
         offsets: Vec<(TopicPartition, OffsetAndMetadata)>,
-    ) -> Vec<(TopicPartition, ErrorCode)> {
-        let partitions: Vec<TopicPartition> = offsets
-            .iter()
-            .map(|(partition, _)| partition.clone())
-            .collect();
+    ) -> impl Future<Output = Vec<ErrorCode>> + use<> {
+        let count = offsets.len();
         let needs_id = if producer.is_some() {
             NeedsId::Yes
         } else {
             NeedsId::No
         };
-        let event = |token| {
+        let asked = self.ask(group_id, needs_id, |token| {
             Event::Commit(CommitRequest {
                 token,
                 member,
                 producer,
                 offsets,
             })
-        };
-        let error = match self.ask(group_id, needs_id, event).await {
-            Ok(Answer::Commit(results)) => return results,
-            Ok(_) => ErrorCode::UnknownServerError,
-            Err(error) => error,
-        };
-        partitions
-            .into_iter()
-            .map(|partition| (partition, error))
-            .collect()
+        });
+        async move {
+            match answered(asked).await {
+                Ok(Answer::Commit(results)) => results,
+                Ok(_) => vec![ErrorCode::UnknownServerError; count],
+                Err(error) => vec![error; count],
+            }
+        }
     }
 
     pub async fn delete_offsets(
@@ -309,7 +329,7 @@ impl GroupCoordinator {
         partitions: Vec<TopicPartition>,
     ) -> Result<Vec<(TopicPartition, ErrorCode)>, ErrorCode> {
         let event = |token| Event::DeleteOffsets { token, partitions };
-        match self.ask(group_id, NeedsId::Yes, event).await? {
+        match answered(self.ask(group_id, NeedsId::Yes, event)).await? {
             Answer::DeleteOffsets(result) => result,
             _ => Err(ErrorCode::UnknownServerError),
         }
@@ -317,7 +337,7 @@ impl GroupCoordinator {
 
     pub async fn delete_group(&self, group_id: &str) -> ErrorCode {
         let event = |token| Event::DeleteGroup { token };
-        match self.ask(group_id, NeedsId::No, event).await {
+        match answered(self.ask(group_id, NeedsId::No, event)).await {
             Ok(Answer::DeleteGroup(error)) | Err(error) => error,
             Ok(_) => ErrorCode::UnknownServerError,
         }
@@ -420,25 +440,8 @@ impl GroupCoordinator {
         }
     }
 
-    /// Feeds one request to its group and waits for the answer.
-    async fn ask(
-        &self,
-        group_id: &str,
-        needs_id: NeedsId,
-        event: impl FnOnce(Token) -> Event,
-    ) -> Result<Answer, ErrorCode> {
-        let answered = self.begin(group_id, needs_id, event)?;
-        answered
-            .await
-            .map_err(|_| ErrorCode::CoordinatorNotAvailable)
-    }
-
-    fn begin(
-        &self,
-        group_id: &str,
-        needs_id: NeedsId,
-        event: impl FnOnce(Token) -> Event,
-    ) -> Result<oneshot::Receiver<Answer>, ErrorCode> {
+    /// Feeds one request to its group; the answer may be there already, or come much later.
+    fn ask(&self, group_id: &str, needs_id: NeedsId, event: impl FnOnce(Token) -> Event) -> Asked {
         let shared = &self.shared;
         let token = shared.next_token.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
@@ -450,12 +453,18 @@ impl GroupCoordinator {
                 continue;
             }
             core.waiters.insert(token, sender);
-            let drive = shared.step_locked(&entry, &mut core, event(token));
-            drop(core);
-            shared.after_step(&entry, drive);
+            let next = shared.step_locked(&entry, &mut core, event(token));
+            shared.after_step(&entry, core, next);
             return Ok(receiver);
         }
     }
+}
+
+/// A request that was fed to its group. What waits for the answer holds no more than this.
+type Asked = Result<oneshot::Receiver<Answer>, ErrorCode>;
+
+async fn answered(asked: Asked) -> Result<Answer, ErrorCode> {
+    asked?.await.map_err(|_| ErrorCode::CoordinatorNotAvailable)
 }
 
 /// APIs that manage members refuse an empty group id; those about offsets and administration take
@@ -511,13 +520,12 @@ impl Shared {
 
     fn step(self: &Arc<Self>, entry: &Arc<Entry>, event: Event) {
         let mut core = entry.core.lock();
-        let drive = self.step_locked(entry, &mut core, event);
-        drop(core);
-        self.after_step(entry, drive);
+        let next = self.step_locked(entry, &mut core, event);
+        self.after_step(entry, core, next);
     }
 
-    /// One step with its effects; says whether the caller must drive the writes.
-    fn step_locked(&self, entry: &Arc<Entry>, core: &mut EntryCore, event: Event) -> bool {
+    /// One step with its effects; answers the write that the caller must begin to drive.
+    fn step_locked(&self, entry: &Arc<Entry>, core: &mut EntryCore, event: Event) -> Option<Write> {
         let mut effects = Vec::new();
         core.group.step(self.now(), event, &mut effects);
         for effect in effects {
@@ -548,78 +556,92 @@ impl Shared {
             core.armed = Some(deadline);
             self.arm(deadline, entry);
         }
-        let must_drive = !core.is_driven && !core.writes.is_empty();
-        core.is_driven |= must_drive;
-        must_drive
+        if core.is_driven {
+            return None;
+        }
+        let next = core.writes.pop_front();
+        core.is_driven = next.is_some();
+        next
     }
 
-    fn after_step(self: &Arc<Self>, entry: &Arc<Entry>, must_drive: bool) {
-        if must_drive {
-            // Most appends end at once: nobody else has to replicate them, or acks ask for less.
-            // So look once before making it a task.
-            let mut driver: Pin<Box<dyn Future<Output = ()> + Send>> =
-                Box::pin(Arc::clone(self).drive(Arc::clone(entry)));
-            let mut context = Context::from_waker(Waker::noop());
-            if driver.as_mut().poll(&mut context).is_pending() {
-                tokio::spawn(driver);
-            }
-        } else {
+    /// What a step leaves to be done without the lock.
+    fn after_step(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        core: MutexGuard<'_, EntryCore>,
+        next: Option<Write>,
+    ) {
+        let is_done = next.is_none() && core.is_done();
+        drop(core);
+        if let Some(write) = next {
+            self.drive(entry, write);
+        } else if is_done {
             self.drop_if_done(entry);
         }
     }
 
-    /// Appends what is queued, in order, until the queue is empty.
-    async fn drive(self: Arc<Self>, entry: Arc<Entry>) {
+    /// Appends what is queued, in order, until the queue is empty. Most appends end at once: nobody
+    /// else has to replicate them, or acks ask for less. After one that waits, a task goes on.
+    fn drive(self: &Arc<Self>, entry: &Arc<Entry>, mut write: Write) {
         loop {
-            let write = {
-                let mut core = entry.core.lock();
-                match core.writes.pop_front() {
-                    Some(write) => write,
-                    None => {
-                        core.is_driven = false;
-                        break;
-                    }
+            let result = match self.append(entry, &write) {
+                Append::Done(result) => result,
+                Append::Waiting(replicated) => {
+                    let (shared, entry) = (Arc::clone(self), Arc::clone(entry));
+                    tokio::spawn(async move {
+                        let result = replicated.await;
+                        if let Some(next) = shared.appended(&entry, write.id, result) {
+                            shared.drive(&entry, next);
+                        }
+                    });
+                    return;
                 }
             };
-            let result = match entry.partition.upgrade() {
-                Some(partition) => self.append(partition.index, &write).await,
-                None => Err(ErrorCode::NotLeaderOrFollower),
-            };
-            let event = Event::Appended {
-                write: write.id,
-                result,
-            };
-            let mut core = entry.core.lock();
-            self.step_locked(&entry, &mut core, event);
+            match self.appended(entry, write.id, result) {
+                Some(next) => write = next,
+                None => return,
+            }
         }
-        self.drop_if_done(&entry);
     }
 
-    async fn append(&self, partition: i32, write: &Write) -> Result<Offset, ErrorCode> {
-        let batch = self.encode(write).map_err(|error| error.code())?;
+    /// Feeds the end of an append back; answers the next one.
+    fn appended(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        write: WriteId,
+        result: Result<Offset, ErrorCode>,
+    ) -> Option<Write> {
+        let mut core = entry.core.lock();
+        core.is_driven = false;
+        let next = self.step_locked(entry, &mut core, Event::Appended { write, result });
+        if next.is_none() {
+            self.after_step(entry, core, None);
+        }
+        next
+    }
+
+    fn append(&self, entry: &Entry, write: &Write) -> Append {
+        let Some(partition) = entry.partition.upgrade() else {
+            return Append::Done(Err(ErrorCode::NotLeaderOrFollower));
+        };
+        let batch = match self.encode(write) {
+            Ok(batch) => batch,
+            Err(error) => return Append::Done(Err(error.code())),
+        };
         let required_acks = match write.acks {
             Acks::Configured => self.required_acks,
             Acks::None => 0,
         };
-        self.topic
-            .append(partition, batch, required_acks, self.commit_timeout_ms)
-            .await
+        self.topic.append(
+            &partition.topic_partition,
+            batch,
+            required_acks,
+            self.commit_timeout_ms,
+        )
     }
 
-    fn encode(&self, write: &Write) -> Result<bytes::Bytes, super::record::Error> {
+    fn encode(&self, write: &Write) -> Result<(bytes::Bytes, BatchHeader), super::record::Error> {
         let timestamp = self.clock.now();
-        let records = write
-            .records
-            .iter()
-            .map(|record| {
-                Ok(NewRecord {
-                    timestamp,
-                    key: Some(record.encode_key()?),
-                    value: record.encode_value()?,
-                    headers: Vec::new(),
-                })
-            })
-            .collect::<Result<Vec<_>, super::record::Error>>()?;
         let mut options = BatchOptions {
             codec: self.codec,
             ..BatchOptions::default()
@@ -630,7 +652,12 @@ impl Shared {
             options.base_sequence = 0;
             options.transactional = true;
         }
-        Ok(build_batch(&records, &options))
+        let mut batch = BatchBuilder::new(&options)?;
+        for record in &write.records {
+            let (key, value) = (record.encode_key()?, record.encode_value()?);
+            batch.append_bare(timestamp, Some(&key), value.as_deref())?;
+        }
+        Ok(batch.finish()?)
     }
 
     /// Takes a dead or blank group out of its partition once nothing of it is on its way.
@@ -638,19 +665,10 @@ impl Shared {
         let Some(partition) = entry.partition.upgrade() else {
             return;
         };
-        let is_done = |core: &EntryCore| {
-            !core.is_removed
-                && !core.is_driven
-                && core.writes.is_empty()
-                && (core.is_forgotten || core.group.is_blank())
-        };
-        if !is_done(&entry.core.lock()) {
-            return;
-        }
         // The map is locked before the entry, as everywhere.
         let mut groups = partition.groups.lock();
         let mut core = entry.core.lock();
-        if is_done(&core) {
+        if core.is_done() {
             core.is_removed = true;
             groups.remove(core.group.id());
         }
@@ -687,9 +705,8 @@ impl Shared {
                 let mut core = entry.core.lock();
                 // An entry may be in the queue twice; the earlier one looks for both.
                 core.armed = None;
-                let must_drive = self.step_locked(&entry, &mut core, Event::Timeout);
-                drop(core);
-                self.after_step(&entry, must_drive);
+                let next = self.step_locked(&entry, &mut core, Event::Timeout);
+                self.after_step(&entry, core, next);
             }
             if has_fired {
                 continue;
@@ -812,6 +829,7 @@ impl Shared {
         }
         let partition = Arc::new(Partition {
             index,
+            topic_partition: topic_partition(index),
             is_loaded: AtomicBool::new(false),
             is_resigned: AtomicBool::new(false),
             groups: Mutex::default(),
@@ -941,9 +959,8 @@ impl Shared {
         for entry in &entries {
             let mut core = entry.core.lock();
             core.is_removed = true;
-            let must_drive = self.step_locked(entry, &mut core, Event::Unloaded);
-            drop(core);
-            self.after_step(entry, must_drive);
+            let next = self.step_locked(entry, &mut core, Event::Unloaded);
+            self.after_step(entry, core, next);
         }
         entries.len()
     }
@@ -990,6 +1007,16 @@ impl Entry {
                 armed: None,
             }),
         }
+    }
+}
+
+impl EntryCore {
+    /// Dead or blank, and nothing of it is on its way.
+    fn is_done(&self) -> bool {
+        !self.is_removed
+            && !self.is_driven
+            && self.writes.is_empty()
+            && (self.is_forgotten || self.group.is_blank())
     }
 }
 

@@ -207,7 +207,8 @@ pub enum Answer {
     Heartbeat(ErrorCode),
     /// One result per leaving member, in the order of the request.
     Leave(Result<Vec<ErrorCode>, ErrorCode>),
-    Commit(Vec<(TopicPartition, ErrorCode)>),
+    /// One result per offset, in the order of the request.
+    Commit(Vec<ErrorCode>),
     DeleteOffsets(Result<Vec<(TopicPartition, ErrorCode)>, ErrorCode>),
     DeleteGroup(ErrorCode),
 }

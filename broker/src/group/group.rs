@@ -19,7 +19,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use indexmap::IndexMap;
 
 use super::event::{
     Acks, Answer, CommitRequest, Effect, Event, JoinAnswer, LeavingMember, MemberRef, Now,
@@ -29,6 +28,7 @@ use super::member::Member;
 use super::offsets::{OffsetAndMetadata, Offsets, RetentionBase};
 use super::record::{GroupValue, MemberValue, Record, subscribed_topics};
 use crate::error::ErrorCode;
+use crate::hash;
 use crate::types::{Millis, Offset, ProducerId, TopicPartition};
 
 /// The protocol type of consumers, the only one whose metadata we look into.
@@ -112,13 +112,13 @@ pub(super) enum InFlight {
         token: Token,
         producer: Option<TransactionalProducer>,
         stored: Vec<(TopicPartition, OffsetAndMetadata)>,
-        /// Not stored: the metadata is too large.
-        refused: Vec<TopicPartition>,
+        /// Places in the request of what is not stored: its metadata is too large.
+        refused: Vec<usize>,
     },
     /// The leader's assignment of a generation.
     Assignment {
         generation: i32,
-        assignment: HashMap<String, Bytes>,
+        assignment: hash::HashMap<String, Bytes>,
     },
     StaticMember(StaticReplacement),
     /// Nobody waits.
@@ -166,17 +166,17 @@ pub struct Group {
     pub(super) generation: i32,
     pub(super) leader: Option<String>,
     /// By member id, in the order of joining.
-    pub(super) members: IndexMap<String, Member>,
+    pub(super) members: hash::IndexMap<String, Member>,
     /// Member id by instance id.
     pub(super) static_members: HashMap<String, String>,
     /// Given an id but not yet joined with it; the moment each is given up.
-    pub(super) pending_members: HashMap<String, Millis>,
+    pub(super) pending_members: hash::HashMap<String, Millis>,
     /// Members with a parked JoinGroup.
     pub(super) awaiting_join: usize,
     /// How many members support each protocol.
     pub(super) supported_protocols: HashMap<String, usize>,
-    /// Members of this generation that have not sent SyncGroup.
-    pub(super) pending_sync: HashSet<String>,
+    /// How many members owe a SyncGroup to this generation.
+    pub(super) owing_sync: usize,
     pub(super) sync_deadline: Option<Millis>,
     pub(super) join_phase: Option<JoinPhase>,
     /// A member came during the initial delay, which therefore lasts longer.
@@ -184,7 +184,7 @@ pub struct Group {
     /// Topics of a consumer group; `None` when not known, then all count as subscribed.
     pub(super) subscribed_topics: Option<HashSet<String>>,
     offsets: Offsets,
-    in_flight: HashMap<WriteId, InFlight>,
+    in_flight: hash::HashMap<WriteId, InFlight>,
     next_write: WriteId,
     /// No deadline is earlier than this one.
     pub(super) wake_at: Option<Millis>,
@@ -202,18 +202,18 @@ impl Group {
             protocol_name: None,
             generation: 0,
             leader: None,
-            members: IndexMap::new(),
+            members: hash::IndexMap::default(),
             static_members: HashMap::new(),
-            pending_members: HashMap::new(),
+            pending_members: hash::HashMap::default(),
             awaiting_join: 0,
             supported_protocols: HashMap::new(),
-            pending_sync: HashSet::new(),
+            owing_sync: 0,
             sync_deadline: None,
             join_phase: None,
             new_member_added: false,
             subscribed_topics: None,
             offsets: Offsets::default(),
-            in_flight: HashMap::new(),
+            in_flight: hash::HashMap::default(),
             next_write: 1,
             wake_at: None,
         }
@@ -307,6 +307,13 @@ impl Group {
                 .filter(|member| member.awaiting_join.is_some())
                 .count()
         );
+        debug_assert_eq!(
+            self.owing_sync,
+            self.members
+                .values()
+                .filter(|member| member.owes_sync)
+                .count()
+        );
     }
 
     /// Applies one record of this group found at `offset`; `producer` for a record of a
@@ -331,6 +338,7 @@ impl Group {
         self.members.clear();
         self.static_members.clear();
         self.supported_protocols.clear();
+        self.owing_sync = 0;
         let value = value.unwrap_or_default();
         self.state = if value.members.is_empty() {
             State::Empty
@@ -359,6 +367,7 @@ impl Group {
                 assignment: member.assignment,
                 awaiting_join: None,
                 awaiting_sync: None,
+                owes_sync: false,
                 is_new: false,
                 session_deadline: Millis::MAX,
             });
@@ -474,11 +483,7 @@ impl Group {
             (Ok(()), State::Empty | State::Dead) => None,
         };
         if let Some(error) = error {
-            let results = request
-                .offsets
-                .into_iter()
-                .map(|(partition, _)| (partition, error))
-                .collect();
+            let results = vec![error; request.offsets.len()];
             return answer(out, request.token, Answer::Commit(results));
         }
         self.store_offsets(request, out);
@@ -508,45 +513,47 @@ impl Group {
 
     fn store_offsets(&mut self, request: CommitRequest, out: &mut Vec<Effect>) {
         let max = self.settings.offset_metadata_max_bytes;
-        let (stored, refused): (Vec<_>, Vec<_>) = request
-            .offsets
-            .into_iter()
-            .partition(|(_, value)| value.metadata.encode_utf16().count() <= max);
-        let refused: Vec<TopicPartition> = refused
-            .into_iter()
-            .map(|(partition, _)| partition)
+        let is_too_large = |(_, value): &(TopicPartition, OffsetAndMetadata)| {
+            // Never more code units than bytes.
+            value.metadata.len() > max && value.metadata.encode_utf16().count() > max
+        };
+        let mut stored = request.offsets;
+        let refused: Vec<usize> = (0..)
+            .zip(&stored)
+            .filter_map(|(at, offset)| is_too_large(offset).then_some(at))
             .collect();
+        if !refused.is_empty() {
+            stored.retain(|offset| !is_too_large(offset));
+        }
         if stored.is_empty() {
-            let results = refused
-                .into_iter()
-                .map(|partition| (partition, ErrorCode::OffsetMetadataTooLarge))
-                .collect();
+            let results = vec![ErrorCode::OffsetMetadataTooLarge; refused.len()];
             return answer(out, request.token, Answer::Commit(results));
         }
         let records = stored
             .iter()
             .map(|(partition, value)| Record::Offset {
-                group: self.id.to_string(),
+                group: Arc::clone(&self.id),
                 partition: partition.clone(),
                 value: Some(value.clone()),
             })
             .collect();
-        let in_flight = InFlight::Commit {
-            token: request.token,
-            producer: request.producer,
-            stored: stored.clone(),
-            refused,
-        };
-        let write = self.append(records, Acks::Configured, request.producer, in_flight, out);
+        let write = self.next_write;
         match request.producer {
             Some(producer) => {
                 self.offsets
-                    .begin_transactional(producer.id, write, stored.into_iter());
+                    .begin_transactional(producer.id, write, stored.iter().cloned());
             }
             None => self
                 .offsets
-                .begin(write, stored.into_iter().map(|(partition, _)| partition)),
+                .begin(write, stored.iter().map(|(partition, _)| partition.clone())),
         }
+        let in_flight = InFlight::Commit {
+            token: request.token,
+            producer: request.producer,
+            stored,
+            refused,
+        };
+        self.append(records, Acks::Configured, request.producer, in_flight, out);
     }
 
     fn on_appended(
@@ -572,19 +579,16 @@ impl Group {
                 refused,
             }) => {
                 let error = result.map_or_else(commit_error, |_| ErrorCode::None);
-                let mut results = Vec::with_capacity(stored.len() + refused.len());
-                for (index, (partition, value)) in (0..).zip(stored) {
-                    results.push((partition.clone(), error));
-                    if self.state != State::Dead {
+                let mut results = vec![error; stored.len() + refused.len()];
+                for at in refused {
+                    results[at] = ErrorCode::OffsetMetadataTooLarge;
+                }
+                if self.state != State::Dead {
+                    for (index, (partition, value)) in (0..).zip(stored) {
                         let record_offset = result.map(|base_offset| base_offset + index);
                         self.commit_appended(write, producer, &partition, value, record_offset);
                     }
                 }
-                results.extend(
-                    refused
-                        .into_iter()
-                        .map(|partition| (partition, ErrorCode::OffsetMetadataTooLarge)),
-                );
                 answer(out, token, Answer::Commit(results));
             }
             Some(InFlight::Assignment {
@@ -592,7 +596,7 @@ impl Group {
                 assignment,
             }) => {
                 let error = result.map_or_else(group_error, |_| ErrorCode::None);
-                self.assignment_appended(now, generation, &assignment, error, out);
+                self.assignment_appended(now, generation, assignment, error, out);
             }
             Some(InFlight::StaticMember(replacement)) => {
                 let error = result.map_or_else(group_error, |_| ErrorCode::None);
@@ -711,7 +715,7 @@ impl Group {
         let mut tombstones: Vec<Record> = removed
             .into_iter()
             .map(|partition| Record::Offset {
-                group: self.id.to_string(),
+                group: Arc::clone(&self.id),
                 partition,
                 value: None,
             })
@@ -719,7 +723,7 @@ impl Group {
         // A group of generation 0 has never been written.
         if self.state == State::Dead && self.generation > 0 {
             tombstones.push(Record::Group {
-                group: self.id.to_string(),
+                group: Arc::clone(&self.id),
                 value: None,
             });
         }
@@ -881,7 +885,7 @@ impl Group {
     pub(super) fn metadata_record(&self, assignment: impl Fn(&Member) -> Bytes) -> Record {
         let protocol = self.protocol_name.as_deref().unwrap_or_default();
         Record::Group {
-            group: self.id.to_string(),
+            group: Arc::clone(&self.id),
             value: Some(GroupValue {
                 protocol_type: self.protocol_type().to_owned(),
                 generation: self.generation,
@@ -913,7 +917,7 @@ impl Group {
         producer: Option<TransactionalProducer>,
         in_flight: InFlight,
         out: &mut Vec<Effect>,
-    ) -> WriteId {
+    ) {
         let write = self.next_write;
         self.next_write += 1;
         self.in_flight.insert(write, in_flight);
@@ -923,7 +927,6 @@ impl Group {
             acks,
             producer,
         });
-        write
     }
 }
 

@@ -144,29 +144,30 @@ impl Group {
         let client_reason = request.reason.as_deref().unwrap_or("not provided");
         let state = self.state;
         let reason = match state {
-            State::PreparingRebalance => format!("Member {member_id} joining group during {state}"),
+            // A rebalance runs already.
+            State::PreparingRebalance => None,
             // It did not get the answer to its JoinGroup: here it is once more.
             State::CompletingRebalance if is_unchanged => {
                 let joined = self.joined(&member_id);
                 return answer(out, token, Answer::Join(joined));
             }
             // A leader that joins again wants a new assignment, whatever it says of itself.
-            State::Stable if is_leader => {
-                format!("Leader {member_id} re-joining group during {state}")
-            }
+            State::Stable if is_leader => Some(format!(
+                "Leader {member_id} re-joining group during {state}"
+            )),
             State::Stable if is_unchanged => {
                 let joined = self.joined(&member_id);
                 return answer(out, token, Answer::Join(joined));
             }
-            State::CompletingRebalance | State::Stable => {
-                format!("Updating metadata for member {member_id} during {state}")
-            }
+            State::CompletingRebalance | State::Stable => Some(format!(
+                "Updating metadata for member {member_id} during {state}"
+            )),
             State::Empty | State::Dead => {
                 let refusal = JoinAnswer::refusal(member_id, ErrorCode::UnknownMemberId);
                 return answer(out, token, Answer::Join(refusal));
             }
         };
-        let reason = format!("{reason}; client reason: {client_reason}");
+        let reason = reason.map(|reason| format!("{reason}; client reason: {client_reason}"));
         self.update_member(
             &member_id,
             request.protocols,
@@ -174,7 +175,9 @@ impl Group {
             request.session_timeout_ms,
         );
         self.park_join(&member_id, token, out);
-        self.maybe_prepare_rebalance(now, &reason, out);
+        if let Some(reason) = reason {
+            self.maybe_prepare_rebalance(now, &reason, out);
+        }
     }
 
     fn add_member(
@@ -194,11 +197,14 @@ impl Group {
         if self.leader.is_none() {
             self.leader = Some(member_id.clone());
         }
-        let reason = format!(
-            "Adding new member {member_id} with group instance id {}; client reason: {}",
-            instance_id.as_deref().unwrap_or("None"),
-            request.reason.as_deref().unwrap_or("not provided")
-        );
+        // While a rebalance runs, none begins.
+        let reason = (self.state != State::PreparingRebalance).then(|| {
+            format!(
+                "Adding new member {member_id} with group instance id {}; client reason: {}",
+                instance_id.as_deref().unwrap_or("None"),
+                request.reason.as_deref().unwrap_or("not provided")
+            )
+        });
         self.pending_members.remove(&member_id);
         let deadline = now.steady + NEW_MEMBER_JOIN_TIMEOUT_MS;
         self.insert_member(Member {
@@ -212,12 +218,15 @@ impl Group {
             assignment: bytes::Bytes::new(),
             awaiting_join: None,
             awaiting_sync: None,
+            owes_sync: false,
             is_new: true,
             session_deadline: deadline,
         });
         self.wake_by(deadline);
         self.park_join(&member_id, request.token, out);
-        self.maybe_prepare_rebalance(now, &reason, out);
+        if let Some(reason) = reason {
+            self.maybe_prepare_rebalance(now, &reason, out);
+        }
     }
 
     fn replace_static_member(
@@ -353,9 +362,6 @@ impl Group {
         if self.is_leader(old_id) {
             self.leader = Some(new_id.to_owned());
         }
-        if self.pending_sync.remove(old_id) {
-            self.pending_sync.insert(new_id.to_owned());
-        }
         self.static_members
             .insert(instance_id.to_owned(), new_id.to_owned());
     }
@@ -396,6 +402,7 @@ impl Group {
             out,
         );
         if let Some(member) = self.members.shift_remove(member_id) {
+            self.owing_sync -= usize::from(member.owes_sync);
             count_protocols(&mut self.supported_protocols, &member.protocols, -1);
             if let Some(instance_id) = &member.instance_id {
                 self.static_members.remove(instance_id);
@@ -405,7 +412,6 @@ impl Group {
             self.leader = self.members.keys().next().cloned();
         }
         self.pending_members.remove(member_id);
-        self.pending_sync.remove(member_id);
     }
 
     /// The answer to a member that is in the current generation.
@@ -437,11 +443,15 @@ impl Group {
 
     /// Parks a JoinGroup. One parked before, of a client that asked again, is told to join again.
     fn park_join(&mut self, member_id: &str, token: Token, out: &mut Vec<Effect>) {
-        let again = JoinAnswer::refusal(member_id, ErrorCode::RebalanceInProgress);
-        self.answer_join(member_id, again, out);
-        if let Some(member) = self.members.get_mut(member_id) {
-            member.awaiting_join = Some(token);
-            self.awaiting_join += 1;
+        let Some(member) = self.members.get_mut(member_id) else {
+            return;
+        };
+        match member.awaiting_join.replace(token) {
+            None => self.awaiting_join += 1,
+            Some(before) => {
+                let again = JoinAnswer::refusal(member_id, ErrorCode::RebalanceInProgress);
+                answer(out, before, Answer::Join(again));
+            }
         }
     }
 
@@ -486,10 +496,17 @@ fn count_protocols(
     by: isize,
 ) {
     for protocol in protocols {
-        let count = counts.entry(protocol.name.clone()).or_insert(0);
-        *count = count.saturating_add_signed(by);
-        if *count == 0 {
-            counts.remove(&protocol.name);
+        match counts.get_mut(&protocol.name) {
+            Some(count) => {
+                *count = count.saturating_add_signed(by);
+                if *count == 0 {
+                    counts.remove(&protocol.name);
+                }
+            }
+            None if by > 0 => {
+                counts.insert(protocol.name.clone(), by.unsigned_abs());
+            }
+            None => {}
         }
     }
 }

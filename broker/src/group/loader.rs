@@ -35,9 +35,9 @@ pub(super) enum Error {
 pub(super) struct Loader {
     settings: Arc<Settings>,
     now: Now,
-    groups: HashMap<String, Group>,
+    groups: HashMap<Arc<str>, Group>,
     /// Groups with offsets in an open transaction, by producer.
-    open: HashMap<ProducerId, BTreeSet<String>>,
+    open: HashMap<ProducerId, BTreeSet<Arc<str>>>,
     next_offset: Offset,
     skipped: u64,
 }
@@ -191,8 +191,8 @@ mod tests {
             .iter()
             .map(|record| NewRecord {
                 timestamp: 1,
-                key: Some(record.encode_key().unwrap()),
-                value: record.encode_value().unwrap(),
+                key: Some(record.encode_key().unwrap().into()),
+                value: record.encode_value().unwrap().map(Bytes::from),
                 headers: Vec::new(),
             })
             .collect();
@@ -291,7 +291,7 @@ mod tests {
         let key = offset_record("a", None).encode_key().unwrap();
         let odd = [
             NewRecord {
-                key: Some(key),
+                key: Some(key.into()),
                 value: Some(Bytes::from_static(&[0, 9, 9])),
                 ..NewRecord::default()
             },

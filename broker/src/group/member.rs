@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::event::{Protocol, Token};
+use super::event::{Now, Protocol, Token};
 use crate::types::Millis;
 
 /// A member, from its first join to its removal.
@@ -24,6 +24,8 @@ pub struct Member {
     pub(super) awaiting_join: Option<Token>,
     /// The parked SyncGroup.
     pub(super) awaiting_sync: Option<Token>,
+    /// It has not sent SyncGroup in this generation.
+    pub(super) owes_sync: bool,
     /// True until its first join completes: it cannot heartbeat yet, so that its parked JoinGroup
     /// itself times out.
     pub(super) is_new: bool,
@@ -52,6 +54,12 @@ impl Member {
             .iter()
             .map(|protocol| protocol.name.as_str())
             .find(|name| candidates.contains(name))
+    }
+
+    /// Starts the session timeout anew; answers when it ends.
+    pub(super) fn arm_session(&mut self, now: Now) -> Millis {
+        self.session_deadline = now.steady + Millis::from(self.session_timeout_ms);
+        self.session_deadline
     }
 
     /// The moment at which the session ends, unless a parked request holds it open.
@@ -83,6 +91,7 @@ mod tests {
             assignment: Bytes::new(),
             awaiting_join: None,
             awaiting_sync: None,
+            owes_sync: false,
             is_new: false,
             session_deadline: 10,
         }

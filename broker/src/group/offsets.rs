@@ -6,7 +6,6 @@
 //! Transactional commits wait under their producer until its marker.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use super::event::WriteId;
 use crate::hash::HashMap;
@@ -19,7 +18,7 @@ pub struct OffsetAndMetadata {
     /// Epoch of the record before it, when the client knew it (KIP-320).
     pub leader_epoch: Option<LeaderEpoch>,
     /// Empty when the client sent null.
-    pub metadata: Arc<str>,
+    pub metadata: Box<str>,
     /// Milliseconds since the epoch.
     pub commit_timestamp: Millis,
     /// Set by OffsetCommit v2–4 with an explicit retention; then it alone decides.
@@ -105,11 +104,13 @@ impl Offsets {
         value: OffsetAndMetadata,
         record_offset: Offset,
     ) {
-        if !self.pending.contains_key(partition) {
+        let Some(latest) = self.pending.get(partition) else {
             return;
+        };
+        if *latest == write {
+            self.pending.remove(partition);
         }
-        self.materialise(partition.clone(), value, record_offset);
-        self.abandon(write, partition);
+        self.materialise(partition, value, record_offset);
     }
 
     pub(super) fn abandon(&mut self, write: WriteId, partition: &TopicPartition) {
@@ -120,7 +121,7 @@ impl Offsets {
 
     fn materialise(
         &mut self,
-        partition: TopicPartition,
+        partition: &TopicPartition,
         value: OffsetAndMetadata,
         record_offset: Offset,
     ) {
@@ -128,14 +129,13 @@ impl Offsets {
             record_offset,
             value,
         };
-        self.committed
-            .entry(partition)
-            .and_modify(|known| {
-                if known.record_offset < record_offset {
-                    *known = entry.clone();
-                }
-            })
-            .or_insert(entry);
+        match self.committed.get_mut(partition) {
+            Some(known) if known.record_offset < record_offset => *known = entry,
+            Some(_) => {}
+            None => {
+                self.committed.insert(partition.clone(), entry);
+            }
+        }
     }
 
     pub(super) fn begin_transactional(
@@ -204,7 +204,7 @@ impl Offsets {
         for (partition, commit) in offsets {
             // One that never reached the log before the marker is not part of the transaction.
             if let Some(record_offset) = commit.record_offset {
-                self.materialise(partition, commit.value, record_offset);
+                self.materialise(&partition, commit.value, record_offset);
             }
         }
     }

@@ -3,28 +3,27 @@
 
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::clock::Clock;
 use crate::error::{ErrorCode, KafkaCode};
 use crate::log::ReadRequest;
-use crate::record::validate::{Origin, prepare};
+use crate::record::batch::BatchHeader;
 use crate::replica::manager::ReplicaManager;
 use crate::types::{GROUP_METADATA_TOPIC, Millis, Offset, TopicPartition};
 use crate::zk::BoxFuture;
 
 /// Where the records of groups live.
 pub trait OffsetsTopic: Send + Sync + 'static {
-    /// Appends one batch (base offset 0) to a partition this broker leads; answers the offset of
-    /// its first record.
+    /// Appends one batch that was just built (base offset 0) to a partition this broker leads.
     fn append(
         &self,
-        partition: i32,
-        batch: Bytes,
+        partition: &TopicPartition,
+        batch: (Bytes, BatchHeader),
         required_acks: i16,
         timeout_ms: Millis,
-    ) -> BoxFuture<'static, Result<Offset, ErrorCode>>;
+    ) -> Append;
 
     /// First offset and the next one to be written.
     fn bounds(&self, partition: i32) -> Result<(Offset, Offset), ErrorCode>;
@@ -34,37 +33,42 @@ pub trait OffsetsTopic: Send + Sync + 'static {
     fn read(&self, partition: i32, offset: Offset, max_bytes: usize) -> Result<Bytes, ErrorCode>;
 }
 
+/// What became of an append: the offset of its first record, or why it failed.
+pub enum Append {
+    Done(Result<Offset, ErrorCode>),
+    /// It is in our log, and others have to replicate it.
+    Waiting(BoxFuture<'static, Result<Offset, ErrorCode>>),
+}
+
 /// The topic in this broker's logs.
 pub struct ReplicatedOffsetsTopic {
     pub replicas: Arc<ReplicaManager>,
-    pub clock: Arc<dyn Clock>,
 }
 
-fn topic_partition(partition: i32) -> TopicPartition {
+pub(super) fn topic_partition(partition: i32) -> TopicPartition {
     TopicPartition::new(GROUP_METADATA_TOPIC, partition)
 }
 
 impl OffsetsTopic for ReplicatedOffsetsTopic {
     fn append(
         &self,
-        partition: i32,
-        batch: Bytes,
+        partition: &TopicPartition,
+        batch: (Bytes, BatchHeader),
         required_acks: i16,
         timeout_ms: Millis,
-    ) -> BoxFuture<'static, Result<Offset, ErrorCode>> {
-        let replicas = Arc::clone(&self.replicas);
-        let now = self.clock.now();
-        Box::pin(async move {
-            let partition = topic_partition(partition);
-            let log = replicas.leader_log(&partition, None)?;
-            let prepared = prepare(&partition, batch, Origin::Coordinator, &log.config(), now)
-                .map_err(|rejected| rejected.code())?
-                .ok_or(ErrorCode::UnknownServerError)?;
-            let appended = replicas
-                .append(&partition, prepared, required_acks, timeout_ms)
-                .await?;
-            Ok(appended.base_offset)
-        })
+    ) -> Append {
+        match self.replicas.append_built(partition, batch, required_acks) {
+            Err(code) => Append::Done(Err(code)),
+            Ok((offset, None)) => Append::Done(Ok(offset)),
+            Ok((offset, Some(unreplicated))) => {
+                let replicas = Arc::clone(&self.replicas);
+                let timeout = Duration::from_millis(timeout_ms.max(0).unsigned_abs());
+                Append::Waiting(Box::pin(async move {
+                    replicas.replicated(unreplicated, timeout).await?;
+                    Ok(offset)
+                }))
+            }
+        }
     }
 
     fn bounds(&self, partition: i32) -> Result<(Offset, Offset), ErrorCode> {

@@ -9,13 +9,14 @@
 //! | new member | 5 minutes | as session, and also while parked |
 //! | pending member | the session timeout it asked for | its id is forgotten |
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 
 use super::event::{Acks, Answer, Effect, Now, SyncAnswer, SyncRequest};
 use super::group::{Group, InFlight, JoinPhase, State, answer};
 use crate::error::ErrorCode;
+use crate::hash::HashMap;
 use crate::types::Millis;
 
 /// How soon a join phase in which nobody joined ends again, if the members want no timeout at all.
@@ -40,7 +41,7 @@ impl Group {
         if self.state == State::CompletingRebalance {
             self.refuse_syncs(now, ErrorCode::RebalanceInProgress, out);
         }
-        self.pending_sync.clear();
+        self.forget_owed_syncs();
         self.sync_deadline = None;
         let timeout = self.rebalance_timeout_ms();
         let phase = if self.state == State::Empty {
@@ -135,7 +136,7 @@ impl Group {
             });
         }
         self.new_member_added = false;
-        self.pending_sync.clear();
+        self.forget_owed_syncs();
         // G2. A generation is an int32 on the wire; Kafka lets it wrap, clients take −1 for none.
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         if self.members.is_empty() {
@@ -157,20 +158,29 @@ impl Group {
                 self.generation,
                 self.members.len()
             );
-            let ids: Vec<String> = self.members.keys().cloned().collect();
-            for member_id in ids {
-                if let Some(member) = self.members.get_mut(&member_id) {
-                    member.is_new = false;
-                }
-                let joined = self.joined(&member_id);
-                self.answer_join(&member_id, joined, out);
-                self.arm_session(now, &member_id);
-                self.pending_sync.insert(member_id);
-            }
+            self.answer_joined(now, out);
             let deadline = now.steady + self.rebalance_timeout_ms();
             self.sync_deadline = Some(deadline);
             self.wake_by(deadline);
         }
+    }
+
+    /// Answers everybody who has joined and starts the sync phase.
+    fn answer_joined(&mut self, now: Now, out: &mut Vec<Effect>) {
+        for at in 0..self.members.len() {
+            let member = &mut self.members[at];
+            member.is_new = false;
+            member.owes_sync = true;
+            let deadline = member.arm_session(now);
+            let parked = member.awaiting_join.take();
+            self.wake_by(deadline);
+            if let Some(token) = parked {
+                self.awaiting_join -= 1;
+                let joined = self.joined(&self.members[at].member_id);
+                answer(out, token, Answer::Join(joined));
+            }
+        }
+        self.owing_sync = self.members.len();
     }
 
     /// Makes sure that the leader is one who has joined; false when nobody has.
@@ -253,7 +263,12 @@ impl Group {
             }
             State::Stable => {
                 self.synced(&member_id);
-                let current = self.current_assignment(&member_id);
+                let assignment = self
+                    .members
+                    .get(&member_id)
+                    .map(|member| member.assignment.clone())
+                    .unwrap_or_default();
+                let current = self.synced_answer(assignment);
                 answer(out, request.token, Answer::Sync(current));
                 self.arm_session(now, &member_id);
             }
@@ -274,9 +289,21 @@ impl Group {
     }
 
     fn synced(&mut self, member_id: &str) {
-        self.pending_sync.remove(member_id);
-        if self.pending_sync.is_empty() {
+        if let Some(member) = self.members.get_mut(member_id)
+            && std::mem::take(&mut member.owes_sync)
+        {
+            self.owing_sync -= 1;
+        }
+        if self.owing_sync == 0 {
             self.sync_deadline = None;
+        }
+    }
+
+    fn forget_owed_syncs(&mut self) {
+        if std::mem::take(&mut self.owing_sync) > 0 {
+            for member in self.members.values_mut() {
+                member.owes_sync = false;
+            }
         }
     }
 
@@ -319,7 +346,7 @@ impl Group {
         &mut self,
         now: Now,
         generation: i32,
-        assignment: &HashMap<String, Bytes>,
+        mut assignment: HashMap<String, Bytes>,
         error: ErrorCode,
         out: &mut Vec<Effect>,
     ) {
@@ -331,29 +358,25 @@ impl Group {
             let reason = format!("Error {error} when storing group assignment during SyncGroup");
             return self.maybe_prepare_rebalance(now, &reason, out);
         }
-        let ids: Vec<String> = self.members.keys().cloned().collect();
-        for member_id in ids {
-            if let Some(member) = self.members.get_mut(&member_id) {
-                member.assignment = assignment.get(&member_id).cloned().unwrap_or_default();
-            }
-            let current = self.current_assignment(&member_id);
-            if self.answer_sync(&member_id, current, out) {
-                self.arm_session(now, &member_id);
+        for at in 0..self.members.len() {
+            let member = &mut self.members[at];
+            member.assignment = assignment.remove(&member.member_id).unwrap_or_default();
+            if let Some(token) = member.awaiting_sync.take() {
+                let deadline = member.arm_session(now);
+                let assignment = member.assignment.clone();
+                self.wake_by(deadline);
+                answer(out, token, Answer::Sync(self.synced_answer(assignment)));
             }
         }
         self.transition(now, State::Stable);
     }
 
-    fn current_assignment(&self, member_id: &str) -> SyncAnswer {
+    fn synced_answer(&self, assignment: Bytes) -> SyncAnswer {
         SyncAnswer {
             error: ErrorCode::None,
             protocol_type: self.protocol_type.clone(),
             protocol_name: self.protocol_name.clone(),
-            assignment: self
-                .members
-                .get(member_id)
-                .map(|member| member.assignment.clone())
-                .unwrap_or_default(),
+            assignment,
         }
     }
 
@@ -451,12 +474,16 @@ impl Group {
 
     fn expire_sync(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.sync_deadline = None;
-        if self.pending_sync.is_empty()
-            || !matches!(self.state, State::CompletingRebalance | State::Stable)
+        if self.owing_sync == 0 || !matches!(self.state, State::CompletingRebalance | State::Stable)
         {
             return;
         }
-        let late: Vec<String> = self.pending_sync.iter().cloned().collect();
+        let late: Vec<String> = self
+            .members
+            .values()
+            .filter(|member| member.owes_sync)
+            .map(|member| member.member_id.clone())
+            .collect();
         for member_id in &late {
             self.remove_member(member_id, out);
         }
@@ -484,7 +511,7 @@ impl Group {
     pub(super) fn stop_timers(&mut self) {
         self.join_phase = None;
         self.sync_deadline = None;
-        self.pending_sync.clear();
+        self.forget_owed_syncs();
         self.pending_members.clear();
         self.wake_at = None;
     }
@@ -496,16 +523,15 @@ impl Group {
     /// Starts the member's session timeout anew.
     pub(super) fn arm_session(&mut self, now: Now, member_id: &str) {
         if let Some(member) = self.members.get_mut(member_id) {
-            let deadline = now.steady + Millis::from(member.session_timeout_ms);
-            member.session_deadline = deadline;
+            let deadline = member.arm_session(now);
             self.wake_by(deadline);
         }
     }
 
     pub(super) fn arm_all_sessions(&mut self, now: Now) {
-        let ids: Vec<String> = self.members.keys().cloned().collect();
-        for member_id in ids {
-            self.arm_session(now, &member_id);
+        for at in 0..self.members.len() {
+            let deadline = self.members[at].arm_session(now);
+            self.wake_by(deadline);
         }
     }
 

@@ -14,7 +14,9 @@
 //!
 //! Source: `group-coordinator/src/main/resources/common/message/*.json`, `GroupMetadataManager`.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes};
 
 use super::offsets::OffsetAndMetadata;
 use crate::error::{ErrorCode, KafkaCode};
@@ -49,6 +51,8 @@ pub enum Error {
     NoKey,
     #[error("{field}: {length} bytes, a record holds at most {max}", max = i16::MAX)]
     TooLong { field: &'static str, length: usize },
+    #[error(transparent)]
+    Batch(#[from] crate::record::Error),
 }
 
 impl KafkaCode for Error {
@@ -61,6 +65,7 @@ impl KafkaCode for Error {
             | Self::UnknownValueVersion { .. }
             | Self::NoKey => ErrorCode::CorruptMessage,
             Self::TooLong { .. } => ErrorCode::RecordListTooLarge,
+            Self::Batch(error) => error.code(),
         }
     }
 }
@@ -69,13 +74,13 @@ impl KafkaCode for Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     Offset {
-        group: String,
+        group: Arc<str>,
         partition: TopicPartition,
         /// `None` is a tombstone.
         value: Option<OffsetAndMetadata>,
     },
     Group {
-        group: String,
+        group: Arc<str>,
         /// `None` is a tombstone.
         value: Option<GroupValue>,
     },
@@ -115,7 +120,7 @@ impl Record {
         let key_version = key.i16("key version")?;
         match key_version {
             0 | OFFSET_COMMIT_KEY_VERSION => Ok(Self::Offset {
-                group: key.string("group")?,
+                group: key.string("group")?.into(),
                 partition: {
                     let topic = key.string("topic")?;
                     TopicPartition::new(topic, key.i32("partition")?)
@@ -123,7 +128,7 @@ impl Record {
                 value: value.map(decode_offset).transpose()?,
             }),
             GROUP_METADATA_KEY_VERSION => Ok(Self::Group {
-                group: key.string("group")?,
+                group: key.string("group")?.into(),
                 value: value.map(decode_group).transpose()?,
             }),
             _ => Ok(Self::Unknown { key_version }),
@@ -132,14 +137,13 @@ impl Record {
 
     /// The key's bytes, in the version Kafka 3.9 writes. A record of an unknown key is never
     /// written.
-    pub fn encode_key(&self) -> Result<Bytes, Error> {
-        let mut out = BytesMut::new();
+    pub fn encode_key(&self) -> Result<Vec<u8>, Error> {
+        let mut out = Vec::new();
         match self {
             Self::Offset {
                 group, partition, ..
             } => {
-                // Of the exact size, bytes need no second allocation that counts their owners.
-                out.reserve(10 + group.len() + partition.topic.len());
+                out.reserve_exact(10 + group.len() + partition.topic.len());
                 out.put_i16(OFFSET_COMMIT_KEY_VERSION);
                 put_string(&mut out, "group", group)?;
                 put_string(&mut out, "topic", &partition.topic)?;
@@ -151,11 +155,11 @@ impl Record {
             }
             Self::Unknown { key_version } => out.put_i16(*key_version),
         }
-        Ok(out.freeze())
+        Ok(out)
     }
 
     /// The value's bytes; `None` for a tombstone.
-    pub fn encode_value(&self) -> Result<Option<Bytes>, Error> {
+    pub fn encode_value(&self) -> Result<Option<Vec<u8>>, Error> {
         match self {
             Self::Offset { value, .. } => value.as_ref().map(encode_offset).transpose(),
             Self::Group { value, .. } => value.as_ref().map(encode_group).transpose(),
@@ -164,13 +168,13 @@ impl Record {
     }
 }
 
-fn encode_offset(value: &OffsetAndMetadata) -> Result<Bytes, Error> {
+fn encode_offset(value: &OffsetAndMetadata) -> Result<Vec<u8>, Error> {
     let size = if value.expire_timestamp.is_some() {
         28
     } else {
         24
     };
-    let mut out = BytesMut::with_capacity(size + value.metadata.len());
+    let mut out = Vec::with_capacity(size + value.metadata.len());
     match value.expire_timestamp {
         Some(expire_timestamp) => {
             out.put_i16(OFFSET_VALUE_VERSION_WITH_EXPIRY);
@@ -187,7 +191,7 @@ fn encode_offset(value: &OffsetAndMetadata) -> Result<Bytes, Error> {
             out.put_i64(value.commit_timestamp);
         }
     }
-    Ok(out.freeze())
+    Ok(out)
 }
 
 fn decode_offset(bytes: &[u8]) -> Result<OffsetAndMetadata, Error> {
@@ -216,8 +220,9 @@ fn decode_offset(bytes: &[u8]) -> Result<OffsetAndMetadata, Error> {
     })
 }
 
-fn encode_group(value: &GroupValue) -> Result<Bytes, Error> {
-    let mut out = BytesMut::new();
+fn encode_group(value: &GroupValue) -> Result<Vec<u8>, Error> {
+    let of_members: usize = value.members.iter().map(encoded_len).sum();
+    let mut out = Vec::with_capacity(128 + of_members);
     out.put_i16(VALUE_VERSION);
     put_string(&mut out, "protocolType", &value.protocol_type)?;
     out.put_i32(value.generation);
@@ -237,7 +242,14 @@ fn encode_group(value: &GroupValue) -> Result<Bytes, Error> {
         put_len(&mut out, "assignment", member.assignment.len())?;
         out.put_slice(&member.assignment);
     }
-    Ok(out.freeze())
+    Ok(out)
+}
+
+/// Bytes that a member takes.
+fn encoded_len(member: &MemberValue) -> usize {
+    let instance_id = member.instance_id.as_ref().map_or(0, String::len);
+    let texts = member.member_id.len() + member.client_id.len() + member.client_host.len();
+    24 + texts + instance_id + member.subscription.len() + member.assignment.len()
 }
 
 fn decode_group(bytes: &[u8]) -> Result<GroupValue, Error> {
@@ -293,7 +305,7 @@ fn decode_group(bytes: &[u8]) -> Result<GroupValue, Error> {
     })
 }
 
-fn put_string(out: &mut BytesMut, field: &'static str, text: &str) -> Result<(), Error> {
+fn put_string(out: &mut Vec<u8>, field: &'static str, text: &str) -> Result<(), Error> {
     let length = i16::try_from(text.len()).map_err(|_| Error::TooLong {
         field,
         length: text.len(),
@@ -304,7 +316,7 @@ fn put_string(out: &mut BytesMut, field: &'static str, text: &str) -> Result<(),
 }
 
 fn put_nullable_string(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     field: &'static str,
     text: Option<&str>,
 ) -> Result<(), Error> {
@@ -317,7 +329,7 @@ fn put_nullable_string(
     }
 }
 
-fn put_len(out: &mut BytesMut, field: &'static str, length: usize) -> Result<(), Error> {
+fn put_len(out: &mut Vec<u8>, field: &'static str, length: usize) -> Result<(), Error> {
     out.put_i32(i32::try_from(length).map_err(|_| Error::TooLong { field, length })?);
     Ok(())
 }

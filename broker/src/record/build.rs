@@ -151,6 +151,16 @@ impl BatchBuilder {
         )
     }
 
+    /// Adds a record without headers at the next offset.
+    pub fn append_bare(
+        &mut self,
+        timestamp: Millis,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        self.append_encoded(self.next_delta, timestamp, key, value, 0, &[])
+    }
+
     /// Adds a record read from another batch at the next offset.
     pub fn append_view(
         &mut self,

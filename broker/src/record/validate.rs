@@ -132,26 +132,32 @@ pub fn prepare(
             level,
         )?
     };
-    if header.size() > config.segment_bytes as usize {
-        return Err(Rejected::new(
-            ErrorCode::RecordListTooLarge,
-            format!(
-                "Message batch size is {} bytes in append to partition {topic_partition}, which \
-                 exceeds the maximum configured segment size of {}.",
-                header.size(),
-                config.segment_bytes
-            ),
-        ));
+    preparation.finished(bytes, header).map(Some)
+}
+
+/// What [`prepare`] would make of a batch that a coordinator of this broker has just built: its CRC
+/// and its records need no second look, only its size does, and whether the topic wants it otherwise.
+pub fn prepare_built(
+    topic_partition: &TopicPartition,
+    (bytes, header): (Bytes, BatchHeader),
+    config: &LogConfig,
+    now: Millis,
+) -> Result<Prepared, Rejected> {
+    let preparation = Preparation {
+        topic_partition,
+        origin: Origin::Coordinator,
+        config,
+        now,
+    };
+    let codec = header.codec()?;
+    if preparation.target(codec).0 != codec
+        || config.message_timestamp_type != TimestampType::CreateTime
+    {
+        let prepared = prepare(topic_partition, bytes, Origin::Coordinator, config, now)?;
+        return prepared.ok_or_else(|| Rejected::invalid("a batch of no bytes".to_owned()));
     }
-    Ok(Some(Prepared {
-        bytes,
-        header,
-        max_timestamp_offset_delta: header.last_offset_delta,
-        log_append_time: match config.message_timestamp_type {
-            TimestampType::CreateTime => -1,
-            TimestampType::LogAppendTime => now,
-        },
-    }))
+    preparation.check_batch_size(header.size())?;
+    preparation.finished(bytes, header)
 }
 
 /// Contract §7.1 rows 4 and 5: Produce v3+ brings exactly one batch of magic 2; zstd needs v7.
@@ -246,23 +252,27 @@ impl Preparation<'_> {
                 prefix.base_offset
             )));
         }
-        let max_message_bytes = self.config.max_message_bytes;
-        if prefix.size > self.max_message_bytes() {
-            return Err(Rejected::new(
-                ErrorCode::MessageTooLarge,
-                format!(
-                    "The record batch size in the append to {topic_partition} is {} bytes which \
-                     exceeds the maximum configured value of {max_message_bytes}.",
-                    prefix.size
-                ),
-            ));
-        }
+        self.check_batch_size(prefix.size)?;
         frame.ensure_valid().map_err(|error| {
             Rejected::new(
                 error.code(),
                 format!("{error} in topic partition {topic_partition}"),
             )
         })
+    }
+
+    fn check_batch_size(&self, size: usize) -> Result<(), Rejected> {
+        if size <= self.max_message_bytes() {
+            return Ok(());
+        }
+        Err(Rejected::new(
+            ErrorCode::MessageTooLarge,
+            format!(
+                "The record batch size in the append to {} is {size} bytes which exceeds the \
+                 maximum configured value of {}.",
+                self.topic_partition, self.config.max_message_bytes
+            ),
+        ))
     }
 
     fn max_message_bytes(&self) -> usize {
@@ -282,6 +292,32 @@ impl Preparation<'_> {
                 self.topic_partition, self.config.max_message_bytes
             ),
         ))
+    }
+
+    /// What is to be appended, if it fits a segment.
+    fn finished(&self, bytes: Bytes, header: BatchHeader) -> Result<Prepared, Rejected> {
+        let config = self.config;
+        if header.size() > config.segment_bytes as usize {
+            return Err(Rejected::new(
+                ErrorCode::RecordListTooLarge,
+                format!(
+                    "Message batch size is {} bytes in append to partition {}, which exceeds the \
+                     maximum configured segment size of {}.",
+                    header.size(),
+                    self.topic_partition,
+                    config.segment_bytes
+                ),
+            ));
+        }
+        Ok(Prepared {
+            bytes,
+            header,
+            max_timestamp_offset_delta: header.last_offset_delta,
+            log_append_time: match config.message_timestamp_type {
+                TimestampType::CreateTime => -1,
+                TimestampType::LogAppendTime => self.now,
+            },
+        })
     }
 
     /// The codec to store with, and its level.

@@ -13,7 +13,8 @@ use super::partition::Partition;
 use crate::error::{ErrorCode, KafkaCode};
 use crate::log::AppendInfo;
 use crate::purgatory::Waiter;
-use crate::record::validate::{Origin, Prepared, Rejected, prepare};
+use crate::record::batch::BatchHeader;
+use crate::record::validate::{Origin, Rejected, prepare, prepare_built};
 use crate::types::{Offset, PartitionRef, TopicPartition};
 
 /// Bytes after which an appending task lets others run.
@@ -69,7 +70,7 @@ impl Appended {
 
 /// An append that waits for replicas: its place among the answers, its partition, and the offset
 /// (exclusive) that the high watermark must reach.
-struct Unreplicated {
+pub struct Unreplicated {
     at: usize,
     partition: Arc<Partition>,
     required_offset: Offset,
@@ -192,31 +193,45 @@ impl ReplicaManager {
         Ok(Some((partition, info)))
     }
 
-    /// Appends one prepared batch as leader. `required_acks` −1 waits for the high watermark to
-    /// pass it, or for `timeout_ms`. The error is the code for the client or the coordinator.
-    pub async fn append(
+    /// Appends one batch that a coordinator has built, as leader; answers the offset of its first
+    /// record. `required_acks` −1: what is not replicated at once is for [`Self::replicated`] to wait
+    /// for. The error is the code for the coordinator.
+    pub fn append_built(
         &self,
-        partition: &TopicPartition,
-        batch: Prepared,
+        topic_partition: &TopicPartition,
+        batch: (Bytes, BatchHeader),
         required_acks: i16,
-        timeout_ms: i64,
-    ) -> Result<AppendInfo, ErrorCode> {
-        let partition = self.online_partition(partition)?;
+    ) -> Result<(Offset, Option<Unreplicated>), ErrorCode> {
+        let partition = self.online_partition(topic_partition)?;
+        let log = partition.check_append(required_acks)?;
+        let lag = self.lag();
+        let prepared = prepare_built(topic_partition, batch, &log.config(), lag.now)
+            .map_err(|rejected| rejected.code())?;
         let info = partition
-            .append_as_leader(&batch, required_acks, self.lag())
+            .append_as_leader(&prepared, required_acks, lag)
             .map_err(|error| error.code())?;
-        if required_acks == -1 {
-            let waiting = vec![Unreplicated {
-                at: 0,
-                partition,
-                required_offset: info.last_offset + 1,
-            }];
-            let timeout = Duration::from_millis(timeout_ms.max(0).unsigned_abs());
-            if let Some((_, code)) = self.wait_for_replicas(waiting, timeout).await.first() {
-                return Err(*code);
-            }
+        if required_acks != -1 {
+            return Ok((info.base_offset, None));
         }
-        Ok(info)
+        let append = Unreplicated {
+            at: 0,
+            partition,
+            required_offset: info.last_offset + 1,
+        };
+        match self.outcome(&append) {
+            None => Ok((info.base_offset, Some(append))),
+            Some(outcome) => outcome.map(|()| (info.base_offset, None)),
+        }
+    }
+
+    /// Waits until the append is replicated or has failed, at most `timeout`.
+    pub async fn replicated(
+        &self,
+        append: Unreplicated,
+        timeout: Duration,
+    ) -> Result<(), ErrorCode> {
+        let failures = self.wait_for_replicas(vec![append], timeout).await;
+        failures.first().map_or(Ok(()), |(_, code)| Err(*code))
     }
 
     /// Waits until every append is replicated or has failed, or until the time is over; answers
@@ -273,17 +288,7 @@ impl ReplicaManager {
         append: &Unreplicated,
         failures: &mut Vec<(usize, ErrorCode)>,
     ) -> bool {
-        let answer = append
-            .partition
-            .acknowledged(append.required_offset)
-            .map(|answer| {
-                // A deleted or offline partition has its own code.
-                answer.or_else(|code| {
-                    self.online_partition(append.partition.topic_partition())
-                        .and(Err(code))
-                })
-            });
-        match answer {
+        match self.outcome(append) {
             None => true,
             Some(Ok(())) => false,
             Some(Err(code)) => {
@@ -291,6 +296,16 @@ impl ReplicaManager {
                 false
             }
         }
+    }
+
+    /// `None`: not replicated yet.
+    fn outcome(&self, append: &Unreplicated) -> Option<Result<(), ErrorCode>> {
+        let outcome = append.partition.acknowledged(append.required_offset)?;
+        // A deleted or offline partition has its own code.
+        Some(outcome.or_else(|code| {
+            self.online_partition(append.partition.topic_partition())
+                .and(Err(code))
+        }))
     }
 }
 

@@ -156,7 +156,6 @@ impl Served {
             &config,
             Arc::new(ReplicatedOffsetsTopic {
                 replicas: Arc::clone(&replicas),
-                clock: Arc::clone(&clock),
             }),
             Arc::clone(&cluster),
             Arc::clone(&clock),

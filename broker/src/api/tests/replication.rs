@@ -254,7 +254,6 @@ impl Node {
                 &config,
                 Arc::new(ReplicatedOffsetsTopic {
                     replicas: Arc::clone(&replicas),
-                    clock: Arc::clone(&clock),
                 }),
                 Arc::clone(&cluster),
                 clock,

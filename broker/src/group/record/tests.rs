@@ -214,7 +214,7 @@ fn tombstones_round_trip() {
 fn what_does_not_fit_is_refused() {
     let long = "x".repeat(32_768);
     let record = Record::Group {
-        group: long,
+        group: long.into(),
         value: None,
     };
     let error = record.encode_key().unwrap_err();
@@ -266,7 +266,7 @@ proptest! {
         current_state_timestamp: i64,
         members in proptest::collection::vec(any_member(), 0..4),
     ) {
-        let record = Record::Group { group, value: Some(GroupValue {
+        let record = Record::Group { group: group.into(), value: Some(GroupValue {
             protocol_type, generation, protocol, leader, current_state_timestamp, members,
         })};
         prop_assert_eq!(round_trip(&record), record);
@@ -278,7 +278,7 @@ proptest! {
         epoch in proptest::option::of(0i32..), metadata in ".{0,20}", commit_timestamp: i64,
     ) {
         let record = Record::Offset {
-            group, partition: TopicPartition::new(topic, partition),
+            group: group.into(), partition: TopicPartition::new(topic, partition),
             value: Some(OffsetAndMetadata {
                 offset, leader_epoch: epoch, metadata: metadata.into(), commit_timestamp,
                 expire_timestamp: None,

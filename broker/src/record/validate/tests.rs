@@ -105,6 +105,40 @@ fn batches_pass_untouched_whatever_the_codec() {
 }
 
 #[test]
+fn a_batch_that_was_just_built_is_what_validation_would_make_of_it() {
+    let uncompressed = LogConfig {
+        compression_type: BrokerCompression::Uncompressed,
+        ..LogConfig::default()
+    };
+    let small = LogConfig {
+        max_message_bytes: 50,
+        ..compacted()
+    };
+    let small_segment = LogConfig {
+        segment_bytes: 50,
+        ..compacted()
+    };
+    for codec in CODECS {
+        let bytes = simple(codec);
+        let header = *Batch::parse(&bytes).unwrap().header();
+        for config in [&compacted(), &uncompressed, &append_time()] {
+            let partition = TopicPartition::new("t", 0);
+            let built = prepare_built(&partition, (bytes.clone(), header), config, NOW).unwrap();
+            let expected = accepted(&bytes, COORDINATOR, config);
+            assert_eq!(built.bytes, expected.bytes, "{codec:?}");
+            assert_eq!(built.header, expected.header);
+            assert_eq!(built.log_append_time, expected.log_append_time);
+        }
+        for config in [&small, &small_segment] {
+            let partition = TopicPartition::new("t", 0);
+            let refused = prepare_built(&partition, (bytes.clone(), header), config, NOW);
+            let expected = run(&bytes, COORDINATOR, config).unwrap_err();
+            assert_eq!(refused.unwrap_err(), expected, "{codec:?}");
+        }
+    }
+}
+
+#[test]
 fn produce_v3_needs_exactly_one_batch_of_magic_2() {
     let config = LogConfig::default();
     let one = simple(Codec::None);
