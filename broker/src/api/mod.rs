@@ -123,16 +123,16 @@ macro_rules! apis {
 /// How a row's handler is called.
 macro_rules! call {
     (decoded $file:ident $request:ident $cx:ident $body:ident) => {
-        Box::pin(async move {
-            match dispatch::decode::<$request>($cx, &$body) {
-                Err(reason) => Outcome::Close(reason),
-                Ok(request) => match dispatch::caught($file::handle($cx, request)).await {
+        match dispatch::decode::<$request>($cx, &$body) {
+            Err(reason) => Outcome::Close(reason),
+            Ok(request) => {
+                let handling = Box::pin($file::handle($cx, request));
+                match dispatch::caught(handling).await {
                     Some(response) => dispatch::respond($cx, &response),
                     None => dispatch::refused($cx, &$body, $file::refuse),
-                },
+                }
             }
-        })
-        .await
+        }
     };
     (by_hand $file:ident $request:ident $cx:ident $body:ident) => {
         $file::answer($cx, $body).await
