@@ -217,11 +217,39 @@ fn an_epoch_is_on_disk_soon_and_before_its_first_record() {
     log.append_as_leader(&batch(1), 5).unwrap();
     assert_eq!(epochs(&bench).unwrap(), "0\n2\n0 0\n5 1\n");
     log.assign_epoch_start(6).unwrap();
+    bench.run_jobs();
+    assert_eq!(epochs(&bench).unwrap(), "0\n3\n0 0\n5 1\n6 2\n");
     drop(log);
     bench.restart();
-    assert_eq!(epochs(&bench).unwrap(), "0\n3\n0 0\n5 1\n6 2\n");
     // What has no records is forgotten at load, as in Kafka.
     assert_eq!(bench.log().latest_epoch(), Some(5));
+}
+
+/// What the next start would cut off is not written, and what it would cut off is not needed: with and
+/// without the file it finds the same epochs.
+#[test]
+fn a_stop_does_not_wait_for_epochs_without_records() {
+    let mut bench = Bench::new(LogConfig::default());
+    let epochs = |bench: &Bench| std::fs::read_to_string(bench.file("leader-epoch-checkpoint"));
+    let log = bench.log();
+    log.append_as_leader(&batch(2), 3).unwrap();
+    log.append_as_leader(&batch(2), 4).unwrap();
+    log.assign_epoch_start(7).unwrap();
+    drop(log);
+    bench.restart();
+    assert_eq!(epochs(&bench).unwrap(), "0\n2\n3 0\n4 2\n");
+    assert_eq!(bench.log().latest_epoch(), Some(4));
+    // The file has more than the log: cut at the next start, and before the next record.
+    let log = bench.log();
+    log.truncate_to(2).unwrap();
+    log.assign_epoch_start(9).unwrap();
+    drop(log);
+    bench.restart();
+    assert_eq!(epochs(&bench).unwrap(), "0\n2\n3 0\n4 2\n");
+    let log = bench.log();
+    assert_eq!(log.latest_epoch(), Some(3));
+    log.append_as_leader(&batch(1), 3).unwrap();
+    assert_eq!(epochs(&bench).unwrap(), "0\n1\n3 0\n");
 }
 
 #[test]
@@ -514,6 +542,27 @@ fn topic_id_is_kept_and_an_other_one_refused() {
     bench.crash();
     assert_eq!(bench.log().topic_id(), None);
     bench.log().assign_topic_id(id).unwrap();
+}
+
+#[test]
+fn a_stop_writes_the_topic_ids_that_have_records() {
+    for records in [0, 1] {
+        let mut bench = Bench::new(LogConfig::default());
+        let log = bench.log();
+        if records > 0 {
+            log.append_as_leader(&batch(records), 0).unwrap();
+        }
+        let id = crate::types::random_uuid();
+        log.assign_topic_id(id).unwrap();
+        assert!(!bench.file("partition.metadata").exists());
+        drop(log);
+        bench.restart();
+        let log = bench.log();
+        assert_eq!(log.topic_id(), Some(id).filter(|_| records > 0));
+        // The controller names it again.
+        log.assign_topic_id(id).unwrap();
+        assert_eq!(log.topic_id(), Some(id));
+    }
 }
 
 #[test]
