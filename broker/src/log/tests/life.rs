@@ -1,7 +1,13 @@
 //! Append, read, roll, retention, deletion, restart.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
+use parking_lot::Condvar;
+
 use super::*;
 use crate::config::topic::CleanupPolicy;
+use crate::log::fs::{Faults, Op, Verdict};
 
 fn small_segments(segment_bytes: i32) -> LogConfig {
     LogConfig {
@@ -49,7 +55,7 @@ fn what_is_appended_is_read_and_survives_a_clean_restart() {
 
 #[test]
 fn a_partition_holds_no_descriptor_before_its_first_record() {
-    let bench = Bench::new(LogConfig::default());
+    let mut bench = Bench::new(LogConfig::default());
     let log = bench.log();
     let file = bench.file("00000000000000000000.log");
     let opened = || {
@@ -61,9 +67,72 @@ fn a_partition_holds_no_descriptor_before_its_first_record() {
     assert!(log.read(request(0, 0)).unwrap().region.is_none());
     log.flush().unwrap();
     assert_eq!(opened(), 0);
+    drop(log);
+    bench.restart();
+    let log = bench.log();
+    assert_eq!(opened(), 0);
     log.append_as_leader(&batch(1), 0).unwrap();
     assert_eq!(opened(), 1);
     assert_eq!(offsets_from(&log, 0), [(0, 0)]);
+}
+
+/// Whoever looks into a partition's folder waits for others, until as many as expected do.
+struct Looking {
+    dir: std::path::PathBuf,
+    expected: usize,
+    seen: Mutex<HashSet<std::thread::ThreadId>>,
+    changed: Condvar,
+}
+
+impl Faults for Looking {
+    fn verdict(&self, op: Op, path: &Path) -> Verdict {
+        if op == Op::List && path != self.dir {
+            let mut seen = self.seen.lock();
+            seen.insert(std::thread::current().id());
+            self.changed.notify_all();
+            let alone = |seen: &mut HashSet<_>| seen.len() < self.expected;
+            let patience = Duration::from_secs(10);
+            self.changed.wait_while_for(&mut seen, alone, patience);
+        }
+        Verdict::Proceed
+    }
+}
+
+/// `num.recovery.threads.per.data.dir` is for recoveries.
+#[test]
+fn logs_closed_cleanly_are_loaded_by_all_processors() {
+    let processors = std::thread::available_parallelism().unwrap().get();
+    for (clean, threads) in [(true, processors.min(2)), (false, 1)] {
+        let mut bench = Bench::new(LogConfig::default());
+        for n in 0..8 {
+            let partition = TopicPartition::new("topic", n);
+            let config = bench.config.clone();
+            let made = bench
+                .manager()
+                .get_or_create(&partition, None, true, config);
+            made.unwrap();
+        }
+        if clean {
+            bench.manager().shutdown();
+        }
+        drop(bench.manager.take());
+        let looking = Arc::new(Looking {
+            dir: bench.dir.path().to_owned(),
+            expected: threads,
+            seen: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let fs = fs::Fs::with_faults(looking.clone());
+        let mut config = manager_config(&[bench.dir.path()], &bench.config);
+        config.num_recovery_threads_per_data_dir = 1;
+        let of_topic = |_: &str| bench.config.clone();
+        LogManager::open_on(config, bench.clock.clone(), &of_topic, &fs).unwrap();
+        let seen = looking.seen.lock().len();
+        assert!(
+            if clean { seen >= threads } else { seen == 1 },
+            "{clean} {seen}"
+        );
+    }
 }
 
 #[test]
