@@ -462,21 +462,13 @@ async fn open_logs(
     store: &Arc<dyn Store>,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<LogManager>, StartError> {
-    let mut reads = tokio::task::JoinSet::new();
-    for topic in configs::entities(&**store, configs::TOPICS).await? {
-        let store = Arc::clone(store);
-        reads.spawn(async move {
-            let overrides = configs::read_config(&*store, configs::TOPICS, &topic).await?;
-            Ok::<_, zk::Error>((topic, overrides))
-        });
-    }
-    let mut overrides: BTreeMap<String, Properties> = BTreeMap::new();
-    while let Some(read) = reads.join_next().await {
-        if let Ok(read) = read {
-            let (topic, found) = read?;
-            overrides.insert(topic, found);
-        }
-    }
+    let topics = configs::entities(&**store, configs::TOPICS).await?;
+    let overrides = configs::read_configs(&**store, configs::TOPICS, &topics).await?;
+    let overrides: BTreeMap<String, Properties> = topics
+        .into_iter()
+        .zip(overrides)
+        .filter_map(|(topic, found)| Some((topic, found?)))
+        .collect();
     let manager = ManagerConfig {
         log_dirs: config.log_dirs().to_vec(),
         num_recovery_threads_per_data_dir: usize::try_from(

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,8 @@ use ottla::zk::ensemble::{Ensemble, EnsembleConfig};
 use ottla::zk::session::{Registrar, cluster_id, create_persistent_paths, ensure_path};
 use ottla::zk::{CreateMode, Error, Op, OpResult, SessionState, Store, WatchEvent};
 use protocol_tests::zookeeper::ZooKeeper;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -66,6 +69,7 @@ async fn suite<S: Store, F: Future<Output = (S, S)>>(mut stores: impl FnMut(&'st
     }
     run!(
         nodes_have_versions,
+        many_nodes_are_read_in_the_order_asked,
         refusals_name_the_path,
         sequences_count_up,
         multi_is_all_or_nothing,
@@ -106,6 +110,37 @@ async fn nodes_have_versions(a: &impl Store, b: &impl Store) {
     assert_eq!((stat.version, stat.cversion, stat.num_children), (2, 3, 1));
     assert_eq!(a.children("/n").await.unwrap(), ["a"]);
     assert_eq!(a.exists("/other").await, Ok(None));
+}
+
+async fn many_nodes_are_read_in_the_order_asked(a: &impl Store, b: &impl Store) {
+    assert_eq!(a.get_many(Vec::new()).await, Ok(Vec::new()));
+    // More than one request of ours takes; every third is not there.
+    let paths: Vec<String> = (0..1000).map(|n| format!("/m{n}")).collect();
+    let creations: Vec<_> = paths
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| n % 3 != 0)
+        .map(|(_, path)| a.create(path, Bytes::from(path.clone()), CreateMode::Persistent))
+        .collect();
+    let mut stats = Vec::new();
+    for creation in creations {
+        stats.push(creation.await.unwrap().1);
+    }
+    let mut stats = stats.into_iter();
+    let expected: Vec<_> = paths
+        .iter()
+        .enumerate()
+        .map(|(n, path)| (n % 3 != 0).then(|| (Bytes::from(path.clone()), stats.next().unwrap())))
+        .collect();
+    // The other session may be on a server that is behind.
+    assert_eq!(a.get_many(paths.clone()).await, Ok(expected));
+    assert_eq!(b.get_many(vec!["/m0".to_owned()]).await, Ok(vec![None]));
+    let mut wrong = paths;
+    wrong[500] = "no/path".to_owned();
+    let refused = Error::InvalidPath {
+        path: "no/path".to_owned(),
+    };
+    assert_eq!(a.get_many(wrong).await, Err(refused));
 }
 
 async fn refusals_name_the_path(a: &impl Store, _: &impl Store) {
@@ -495,6 +530,91 @@ fn watch_survives_a_restart_of_the_server() {
             data("2")
         );
         assert_eq!(store.session_id(), session);
+    });
+}
+
+/// What a proxy does with a multi-read.
+#[derive(Clone, Copy)]
+enum MultiReads {
+    /// Gives it an operation code that no server knows: the server says so and closes the connection,
+    /// as one before 3.6 does.
+    Unknown,
+    /// Closes the connection, as a server whose `jute.maxbuffer` is less than the request.
+    Refused,
+}
+
+/// Stands between a client and `server`; counts the multi-reads it meets.
+async fn proxy(server: String, with: MultiReads) -> (String, Arc<AtomicUsize>) {
+    const MULTI_READ: [u8; 4] = 22_i32.to_be_bytes();
+    const UNKNOWN: [u8; 4] = 9999_i32.to_be_bytes();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let met = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&met);
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let (mut requests, mut to_client) = client.into_split();
+            let (mut answers, mut to_server) =
+                TcpStream::connect(&server).await.unwrap().into_split();
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let forward = async {
+                    // Length, then xid and operation code; the first request has neither.
+                    let mut first = true;
+                    loop {
+                        let length = requests.read_u32().await?;
+                        let mut request = vec![0; length as usize];
+                        requests.read_exact(&mut request).await?;
+                        if !first && request[4..8] == MULTI_READ {
+                            count.fetch_add(1, Ordering::SeqCst);
+                            match with {
+                                MultiReads::Unknown => request[4..8].copy_from_slice(&UNKNOWN),
+                                MultiReads::Refused => return std::io::Result::Ok(()),
+                            }
+                        }
+                        first = false;
+                        to_server.write_u32(length).await?;
+                        to_server.write_all(&request).await?;
+                    }
+                };
+                // Either end that closes ends both.
+                tokio::select! {
+                    _ = forward => {}
+                    _ = tokio::io::copy(&mut answers, &mut to_client) => {}
+                }
+            });
+        }
+    });
+    (address, met)
+}
+
+/// Nothing is missed, and the session goes on; an old server is not asked again.
+#[test]
+fn where_multi_reads_fail_nodes_are_read_one_by_one() {
+    let Some(server) = ZooKeeper::start().unwrap() else {
+        return;
+    };
+    runtime().block_on(async {
+        for (with, chroot, asked) in [
+            (MultiReads::Unknown, "unknown", 1),
+            (MultiReads::Refused, "refused", 2),
+        ] {
+            let (address, met) = proxy(server.connect_string(), with).await;
+            let connect = format!("{address}/{chroot}");
+            let store = Ensemble::connect(config(&connect, Duration::from_secs(6)))
+                .await
+                .unwrap();
+            let session = store.session_id();
+            let paths: Vec<_> = (0..1000).map(|n| format!("/n{n}")).collect();
+            let none = soon(chroot, store.get_many(paths.clone())).await;
+            assert_eq!(none, Ok(vec![None; 1000]));
+            ensure_path(&store, "/n999").await.unwrap();
+            let found = soon(chroot, store.get_many(paths)).await.unwrap();
+            assert!(found[999].is_some() && found[..999] == vec![None; 999]);
+            assert_eq!(met.load(Ordering::SeqCst), asked);
+            assert_eq!(store.session_id(), session);
+        }
     });
 }
 

@@ -383,13 +383,11 @@ impl ControllerStore {
                     .map(|partition| TopicPartition::new(topic.name.clone(), *partition))
             })
             .collect();
-        let reads = partitions
-            .iter()
-            .map(|partition| self.get_owned(paths::partition_state(partition)))
-            .collect();
+        let states = partitions.iter().map(paths::partition_state).collect();
+        let states = self.store.get_many(states).await?;
         let mut leadership = Vec::with_capacity(partitions.len());
-        for (partition, read) in partitions.iter().zip(in_window(reads).await) {
-            if let Some((data, stat)) = read? {
+        for (partition, state) in partitions.iter().zip(states) {
+            if let Some((data, stat)) = state {
                 match znode::decode_state(&data, &stat) {
                     Ok(found) => leadership.push((partition.clone(), found)),
                     Err(error) => warn!(

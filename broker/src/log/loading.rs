@@ -26,6 +26,10 @@ use crate::types::{Millis, Offset, TopicPartition};
 /// A line about a long recovery at most so often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
+/// Threads that load logs which were closed cleanly, at most: that is a handful of system calls for each,
+/// which wait for no disk when its caches are warm.
+const THREADS_WHEN_CLEAN: usize = 8;
+
 /// What was read from one log dir before its logs are loaded.
 pub(super) struct DirContents {
     pub(super) dir: Arc<LogDir>,
@@ -123,6 +127,21 @@ impl DirContents {
     }
 }
 
+impl DirContents {
+    /// `num.recovery.threads.per.data.dir` bounds how much of a broker's start its recoveries take.
+    /// Where there is nothing to recover, as many as there are processors.
+    fn threads(&self, config: &ManagerConfig) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let when_clean = processors.min(THREADS_WHEN_CLEAN);
+        let configured = config.num_recovery_threads_per_data_dir;
+        if self.clean {
+            configured.max(when_clean)
+        } else {
+            configured
+        }
+    }
+}
+
 /// What has been loaded.
 #[derive(Clone, Copy)]
 pub(super) struct Loaded<'a> {
@@ -161,22 +180,29 @@ pub(super) fn load_all(
             let next = Arc::new(AtomicUsize::new(0));
             let done = Arc::new(AtomicUsize::new(0));
             let reported = Arc::new(Mutex::new(Instant::now()));
-            for _ in 0..config.num_recovery_threads_per_data_dir.clamp(1, count) {
+            for _ in 0..dir.threads(config).clamp(1, count) {
                 let (next, done) = (Arc::clone(&next), Arc::clone(&done));
                 let reported = Arc::clone(&reported);
                 let first_error = &first_error;
                 scope.spawn(move || {
+                    let mut known: Option<(&str, LogConfig)> = None;
                     while let Some((name, partition)) =
                         dir.partitions.get(next.fetch_add(1, Ordering::Relaxed))
                     {
                         if first_error.lock().is_some() || dir.dir.is_offline() {
                             return;
                         }
+                        // The partitions of a topic follow one another.
+                        let of_topic = match known.take() {
+                            Some((topic, known)) if *topic == *partition.topic => known,
+                            _ => topic_config(&partition.topic),
+                        };
+                        known = Some((&partition.topic, of_topic.clone()));
                         let opening = Opening {
                             home: Arc::clone(&dir.dir),
                             dir: dir.dir.path().join(name),
                             partition: partition.clone(),
-                            config: topic_config(&partition.topic),
+                            config: of_topic,
                             clock: Arc::clone(clock),
                             log_start: dir.log_starts.get(partition).copied().unwrap_or(0),
                             recovery_point: dir

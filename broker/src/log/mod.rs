@@ -617,12 +617,17 @@ impl Log {
 
     /// Snapshots, trims and flushes, so that the next start need not read data. No use
     /// afterwards.
+    ///
+    /// Epochs and a topic id that wait for their turn are left unwritten where they have no records: the
+    /// next start would cut the epochs off, and the controller names the id again. There may be one
+    /// of each for every partition of the broker, and each takes two waits for the disk.
     fn close(&self) -> Result<(), Error> {
         self.home.check_online()?;
-        self.flush_topic_id()?;
+        if self.log_end_offset() > 0 {
+            self.flush_topic_id()?;
+        }
         {
             let mut writer = self.writer()?;
-            self.write_new_epochs()?;
             let Writer {
                 producers,
                 snapshots,

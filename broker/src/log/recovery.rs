@@ -186,8 +186,8 @@ impl Loader {
                 .filter_map(|name| offset_of(name))
                 .collect(),
         );
-        let epochs_lost = self.load_epochs()?;
         let names: BTreeSet<String> = names.into_iter().collect();
+        let epochs_lost = names.contains(LEADER_EPOCH_FILE) && self.load_epochs()?;
         self.load_segments(&names)?;
         if epochs_lost {
             self.rebuild_epochs()?;
@@ -258,7 +258,8 @@ impl Loader {
             topic_id_dirty: AtomicBool::new(false),
             segments: ArcSwap::from_pointee(self.segments),
             epochs: RwLock::new(self.epochs),
-            has_unwritten_epochs: AtomicBool::new(false),
+            // Not written before the next record is: thousands of partitions are loaded at a time.
+            has_unwritten_epochs: AtomicBool::new(epochs_changed),
             writer: Mutex::new(Writer {
                 producers,
                 snapshots: self.snapshots,
@@ -274,9 +275,6 @@ impl Loader {
         });
         log.update_first_unstable(&log.writer.lock());
         log.reset_marks();
-        if epochs_changed {
-            log.write_epochs_later();
-        }
         Ok(log)
     }
 

@@ -660,6 +660,10 @@ impl Segment {
 
     /// The next offset and the end of the last whole batch, from the index and what follows it.
     pub(super) fn next_offset(&self) -> FsResult<(Offset, u64)> {
+        if self.size() == 0 {
+            // Without a look at the files: a partition at rest would keep its log open from here on.
+            return Ok((self.base_offset, 0));
+        }
         self.load_offset_index()?;
         let last = self.offset_index.read().last(&self.at(INDEX_SUFFIX))?;
         let size = self.size();

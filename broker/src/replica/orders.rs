@@ -5,7 +5,7 @@
 //!
 //! Source: `ReplicaManager.becomeLeaderOrFollower`, `stopReplicas`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,7 +26,7 @@ use super::partition::Partition;
 use super::state::Decision;
 use crate::error::{ErrorCode, KafkaCode};
 use crate::types::{BrokerId, LeaderEpoch, TopicName, TopicPartition, Uuid};
-use crate::zk::configs::{TOPICS, read_config};
+use crate::zk::configs::{TOPICS, read_configs};
 
 const STATE_CHANGE: &str = "state.change.logger";
 /// StopReplica of a topic that is being deleted: whatever the leader epoch.
@@ -78,20 +78,23 @@ impl ReplicaManager {
 
     /// What the store holds for the topics of the request, as far as it is not known.
     async fn read_overrides(&self, ordered: &[Ordered]) {
-        for Ordered { partition, .. } in ordered {
-            if self.overrides.contains_key(&partition.topic) {
-                continue;
-            }
-            match read_config(&*self.parts.store, TOPICS, &partition.topic).await {
-                Ok(overrides) => {
-                    self.keep_overrides(partition.topic.clone(), overrides);
+        let unknown: BTreeSet<&TopicName> = ordered
+            .iter()
+            .map(|order| &order.partition.topic)
+            .filter(|topic| !self.overrides.contains_key(*topic))
+            .collect();
+        let names: Vec<String> = unknown.iter().map(ToString::to_string).collect();
+        match read_configs(&*self.parts.store, TOPICS, &names).await {
+            Ok(read) => {
+                for (topic, overrides) in unknown.into_iter().zip(read) {
+                    self.keep_overrides(topic.clone(), overrides.unwrap_or_default());
                 }
-                // The broker's defaults until a notification or the next request brings better.
-                Err(error) => tracing::error!(
-                    target: STATE_CHANGE,
-                    "Cannot read the configuration of topic {}: {error}", partition.topic
-                ),
             }
+            // The broker's defaults until a notification or the next request brings better.
+            Err(error) => tracing::error!(
+                target: STATE_CHANGE,
+                "Cannot read the configuration of {} topics: {error}", unknown.len()
+            ),
         }
     }
 

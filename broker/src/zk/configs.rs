@@ -57,6 +57,24 @@ pub async fn read_config(
     }
 }
 
+/// [`read_config`] of many entities, in their order; `None` where there is none.
+pub async fn read_configs(
+    store: &dyn Store,
+    entity_type: &str,
+    entity_names: &[String],
+) -> Result<Vec<Option<Properties>>, StoreError> {
+    let paths: Vec<String> = entity_names
+        .iter()
+        .map(|name| paths::config_entity(entity_type, name))
+        .collect();
+    let found = store.get_many(paths.clone()).await?;
+    let decoded = paths.iter().zip(found).map(|(path, node)| {
+        let (data, _) = node?;
+        Some(decode(path, &data))
+    });
+    Ok(decoded.collect())
+}
+
 /// Brings what the store holds for this broker into force, at start before anything listens.
 pub async fn load_broker_configs(store: &dyn Store, live: &LiveConfig) -> Result<(), StoreError> {
     let id = live.load().broker_id().to_string();

@@ -12,6 +12,10 @@
 //!    `Unknown` then.
 //! 3. A call made in a session that has ended is `SessionExpired`.
 //!
+//! Many nodes are read with ZooKeeper's multi-read, for most of the cost of a read is the request's. A
+//! server before 3.6 answers that it does not know it, and closes the connection; so the first one goes
+//! alone, and whatever was not read that way, for whichever reason, is read one by one.
+//!
 //! Nodes are created open to the world, and connections are in plain text: `zookeeper.set.acl` and
 //! TLS or SASL to ZooKeeper are not supported. The crate cannot write "no data": what Kafka
 //! creates with null has empty data here.
@@ -21,6 +25,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -33,8 +38,9 @@ use tracing::{error, info, warn};
 use zookeeper_client as zk;
 
 use super::connect::ConnectString;
+use super::window::{get_each, in_window_of};
 use super::{
-    BoxFuture, CreateMode, Error, MultiError, Op, OpResult, SessionState, Stat, Store, Watch,
+    BoxFuture, CreateMode, Error, MultiError, Node, Op, OpResult, SessionState, Stat, Store, Watch,
     WatchEvent,
 };
 
@@ -43,6 +49,11 @@ const TARGET: &str = "kafka.zookeeper.ZooKeeperClient";
 const RETRY: Duration = Duration::from_millis(250);
 /// Between two log lines about the same trouble.
 const REPORT: Duration = Duration::from_secs(5);
+/// Nodes of one multi-read. The servers take no request of more than 1 MB (`jute.maxbuffer`), of which
+/// paths of 300 bytes are a twentieth; answers they do not measure, nor does the crate.
+const MULTI_READ: usize = 128;
+/// Multi-reads in flight at once: enough to hide the round trip.
+const MULTI_READS: usize = 8;
 /// How long `close` waits for the ensemble to take leave.
 const CLOSE: Duration = Duration::from_secs(3);
 
@@ -81,6 +92,8 @@ struct Shared {
     /// `None` once closed.
     current: ArcSwapOption<Connection>,
     states: watch::Sender<SessionState>,
+    /// The servers do not know multi-reads.
+    without_multi_read: AtomicBool,
 }
 
 /// One client of the crate.
@@ -105,6 +118,7 @@ impl Ensemble {
             config,
             runtime: Handle::current(),
             states: watch::Sender::new(SessionState::Connected { session_id }),
+            without_multi_read: AtomicBool::new(false),
             current: ArcSwapOption::from_pointee(Connection {
                 client: client.clone(),
             }),
@@ -425,6 +439,41 @@ impl Ensemble {
         Box::pin(async move { sent.await.map_err(|error| error.error) })
     }
 
+    /// One multi-read. `None`: it was not answered, or not all of it as a single read would be.
+    async fn multi_read(&self, paths: &[String]) -> Result<Option<Vec<Option<Node>>>, Error> {
+        let asked: Arc<[String]> = Arc::from(paths);
+        let shared = Arc::clone(&self.shared);
+        let sent = self.send(
+            // What a server answers by closing the connection would close the next one as well.
+            Again::No,
+            move |client| {
+                let asked = Arc::clone(&asked);
+                Box::pin(async move { read_all(&client, &asked).await })
+            },
+            move |error| {
+                if error == zk::Error::Unimplemented
+                    && !shared.without_multi_read.swap(true, Ordering::Relaxed)
+                {
+                    info!(target: TARGET, "[ZooKeeperClient Kafka server] ZooKeeper is older than 3.6 and knows no multi-read; nodes are read one by one");
+                }
+                (None, failure(error, "a multi-read"))
+            },
+        );
+        match sent.await.map_err(|error| error.error) {
+            Ok(found) => Ok(Some(found).filter(|found| found.len() == paths.len())),
+            Err(error @ (Error::Closed | Error::SessionExpired | Error::AuthFailed)) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// One multi-read, or as many single ones.
+    async fn read_chunk(&self, paths: &[String]) -> Result<Vec<Option<Node>>, Error> {
+        match self.multi_read(paths).await? {
+            Some(found) => Ok(found),
+            None => get_each(self, paths).await,
+        }
+    }
+
     /// Hands a watch of the crate on.
     fn forward(&self, watcher: zk::OneshotWatcher) -> Watch {
         let (mut sender, receiver) = oneshot::channel();
@@ -482,6 +531,26 @@ impl Store for Ensemble {
         Box::pin(async move {
             let (data, found) = sent.await?;
             Ok((Bytes::from(data), stat(found)))
+        })
+    }
+
+    fn get_many(&self, paths: Vec<String>) -> BoxFuture<'_, Result<Vec<Option<Node>>, Error>> {
+        Box::pin(async move {
+            let (first, rest) = paths.split_at(paths.len().min(MULTI_READ));
+            if first.len() < 2 || self.shared.without_multi_read.load(Ordering::Relaxed) {
+                return get_each(self, &paths).await;
+            }
+            let Some(mut found) = self.multi_read(first).await? else {
+                return get_each(self, &paths).await;
+            };
+            let chunks = rest
+                .chunks(MULTI_READ)
+                .map(|chunk| -> BoxFuture<'_, _> { Box::pin(self.read_chunk(chunk)) })
+                .collect();
+            for chunk in in_window_of(MULTI_READS, chunks).await {
+                found.extend(chunk?);
+            }
+            Ok(found)
         })
     }
 
@@ -645,4 +714,24 @@ async fn commit(client: &zk::Client, ops: &[Op]) -> Result<Vec<OpResult>, zk::Mu
             _ => OpResult::Check,
         })
         .collect())
+}
+
+async fn read_all(client: &zk::Client, paths: &[String]) -> Result<Vec<Option<Node>>, zk::Error> {
+    let mut reader = client.new_multi_reader();
+    for path in paths {
+        reader.add_get_data(path)?;
+    }
+    let mut found = Vec::with_capacity(paths.len());
+    for result in reader.commit().await? {
+        found.push(match result {
+            zk::MultiReadResult::Data { data, stat: of } => Some((Bytes::from(data), stat(of))),
+            zk::MultiReadResult::Error {
+                err: zk::Error::NoNode,
+            } => None,
+            zk::MultiReadResult::Error { err } => return Err(err),
+            // Nothing else was asked for.
+            _ => return Err(zk::Error::UnexpectedErrorCode(0)),
+        });
+    }
+    Ok(found)
 }

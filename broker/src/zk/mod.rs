@@ -126,6 +126,9 @@ pub enum SessionState {
     Closed,
 }
 
+/// A node's data and stat.
+pub type Node = (Bytes, Stat);
+
 /// Failures of a store. Semantic ones are ZooKeeper's; `Unknown` means the outcome is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -166,6 +169,11 @@ pub struct MultiError {
 /// chroot. Calls may be pipelined: the order of calls is the order of their effects.
 pub trait Store: Send + Sync + 'static {
     fn get(&self, path: &str) -> BoxFuture<'_, Result<(Bytes, Stat), Error>>;
+    /// Many nodes, in the order of `paths`; `None` where there is none. Not one moment's view of them,
+    /// and calls that follow may take effect before the last was read.
+    fn get_many(&self, paths: Vec<String>) -> BoxFuture<'_, Result<Vec<Option<Node>>, Error>> {
+        Box::pin(async move { window::get_each(self, &paths).await })
+    }
     /// The watch is set only when the node exists.
     fn get_and_watch(&self, path: &str) -> BoxFuture<'_, Result<(Bytes, Stat, Watch), Error>>;
     fn exists(&self, path: &str) -> BoxFuture<'_, Result<Option<Stat>, Error>>;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use super::BoxFuture;
+use super::{BoxFuture, Error, Node, Store};
 
 /// Requests in flight at once: enough to hide the round trip, little enough to queue fairly
 /// behind other users of the session.
@@ -13,6 +13,14 @@ const WINDOW: usize = 256;
 /// Runs the futures with at most 256 begun at once, each begun in its turn; results in
 /// order.
 pub async fn in_window<'a, T: Send + 'a>(futures: Vec<BoxFuture<'a, T>>) -> Vec<T> {
+    in_window_of(WINDOW, futures).await
+}
+
+/// [`in_window`] of another size, for requests that are large themselves.
+pub(super) async fn in_window_of<'a, T: Send + 'a>(
+    window: usize,
+    futures: Vec<BoxFuture<'a, T>>,
+) -> Vec<T> {
     let mut waiting = futures.into_iter();
     let mut begun: VecDeque<BoxFuture<'a, T>> = VecDeque::new();
     let mut results = Vec::new();
@@ -28,7 +36,7 @@ pub async fn in_window<'a, T: Send + 'a>(futures: Vec<BoxFuture<'a, T>>) -> Vec<
                     Poll::Pending => break,
                 }
             }
-            if begun.len() >= WINDOW {
+            if begun.len() >= window {
                 return Poll::Pending;
             }
             let Some(mut next) = waiting.next() else {
@@ -47,4 +55,24 @@ pub async fn in_window<'a, T: Send + 'a>(futures: Vec<BoxFuture<'a, T>>) -> Vec<
     })
     .await;
     results
+}
+
+/// Reads nodes by one request each; `None` where there is no node.
+pub(super) async fn get_each<S: Store + ?Sized>(
+    store: &S,
+    paths: &[String],
+) -> Result<Vec<Option<Node>>, Error> {
+    let reads = paths
+        .iter()
+        .map(|path| -> BoxFuture<'_, _> {
+            Box::pin(async move {
+                match store.get(path).await {
+                    Ok(node) => Ok(Some(node)),
+                    Err(Error::NoNode { .. }) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+        })
+        .collect();
+    in_window(reads).await.into_iter().collect()
 }

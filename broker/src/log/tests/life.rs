@@ -1,7 +1,13 @@
 //! Append, read, roll, retention, deletion, restart.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
+use parking_lot::Condvar;
+
 use super::*;
 use crate::config::topic::CleanupPolicy;
+use crate::log::fs::{Faults, Op, Verdict};
 
 fn small_segments(segment_bytes: i32) -> LogConfig {
     LogConfig {
@@ -49,7 +55,7 @@ fn what_is_appended_is_read_and_survives_a_clean_restart() {
 
 #[test]
 fn a_partition_holds_no_descriptor_before_its_first_record() {
-    let bench = Bench::new(LogConfig::default());
+    let mut bench = Bench::new(LogConfig::default());
     let log = bench.log();
     let file = bench.file("00000000000000000000.log");
     let opened = || {
@@ -61,9 +67,72 @@ fn a_partition_holds_no_descriptor_before_its_first_record() {
     assert!(log.read(request(0, 0)).unwrap().region.is_none());
     log.flush().unwrap();
     assert_eq!(opened(), 0);
+    drop(log);
+    bench.restart();
+    let log = bench.log();
+    assert_eq!(opened(), 0);
     log.append_as_leader(&batch(1), 0).unwrap();
     assert_eq!(opened(), 1);
     assert_eq!(offsets_from(&log, 0), [(0, 0)]);
+}
+
+/// Whoever looks into a partition's folder waits for others, until as many as expected do.
+struct Looking {
+    dir: std::path::PathBuf,
+    expected: usize,
+    seen: Mutex<HashSet<std::thread::ThreadId>>,
+    changed: Condvar,
+}
+
+impl Faults for Looking {
+    fn verdict(&self, op: Op, path: &Path) -> Verdict {
+        if op == Op::List && path != self.dir {
+            let mut seen = self.seen.lock();
+            seen.insert(std::thread::current().id());
+            self.changed.notify_all();
+            let alone = |seen: &mut HashSet<_>| seen.len() < self.expected;
+            let patience = Duration::from_secs(10);
+            self.changed.wait_while_for(&mut seen, alone, patience);
+        }
+        Verdict::Proceed
+    }
+}
+
+/// `num.recovery.threads.per.data.dir` is for recoveries.
+#[test]
+fn logs_closed_cleanly_are_loaded_by_all_processors() {
+    let processors = std::thread::available_parallelism().unwrap().get();
+    for (clean, threads) in [(true, processors.min(2)), (false, 1)] {
+        let mut bench = Bench::new(LogConfig::default());
+        for n in 0..8 {
+            let partition = TopicPartition::new("topic", n);
+            let config = bench.config.clone();
+            let made = bench
+                .manager()
+                .get_or_create(&partition, None, true, config);
+            made.unwrap();
+        }
+        if clean {
+            bench.manager().shutdown();
+        }
+        drop(bench.manager.take());
+        let looking = Arc::new(Looking {
+            dir: bench.dir.path().to_owned(),
+            expected: threads,
+            seen: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let fs = fs::Fs::with_faults(looking.clone());
+        let mut config = manager_config(&[bench.dir.path()], &bench.config);
+        config.num_recovery_threads_per_data_dir = 1;
+        let of_topic = |_: &str| bench.config.clone();
+        LogManager::open_on(config, bench.clock.clone(), &of_topic, &fs).unwrap();
+        let seen = looking.seen.lock().len();
+        assert!(
+            if clean { seen >= threads } else { seen == 1 },
+            "{clean} {seen}"
+        );
+    }
 }
 
 #[test]
@@ -217,11 +286,39 @@ fn an_epoch_is_on_disk_soon_and_before_its_first_record() {
     log.append_as_leader(&batch(1), 5).unwrap();
     assert_eq!(epochs(&bench).unwrap(), "0\n2\n0 0\n5 1\n");
     log.assign_epoch_start(6).unwrap();
+    bench.run_jobs();
+    assert_eq!(epochs(&bench).unwrap(), "0\n3\n0 0\n5 1\n6 2\n");
     drop(log);
     bench.restart();
-    assert_eq!(epochs(&bench).unwrap(), "0\n3\n0 0\n5 1\n6 2\n");
     // What has no records is forgotten at load, as in Kafka.
     assert_eq!(bench.log().latest_epoch(), Some(5));
+}
+
+/// What the next start would cut off is not written, and what it would cut off is not needed: with and
+/// without the file it finds the same epochs.
+#[test]
+fn a_stop_does_not_wait_for_epochs_without_records() {
+    let mut bench = Bench::new(LogConfig::default());
+    let epochs = |bench: &Bench| std::fs::read_to_string(bench.file("leader-epoch-checkpoint"));
+    let log = bench.log();
+    log.append_as_leader(&batch(2), 3).unwrap();
+    log.append_as_leader(&batch(2), 4).unwrap();
+    log.assign_epoch_start(7).unwrap();
+    drop(log);
+    bench.restart();
+    assert_eq!(epochs(&bench).unwrap(), "0\n2\n3 0\n4 2\n");
+    assert_eq!(bench.log().latest_epoch(), Some(4));
+    // The file has more than the log: cut at the next start, and before the next record.
+    let log = bench.log();
+    log.truncate_to(2).unwrap();
+    log.assign_epoch_start(9).unwrap();
+    drop(log);
+    bench.restart();
+    assert_eq!(epochs(&bench).unwrap(), "0\n2\n3 0\n4 2\n");
+    let log = bench.log();
+    assert_eq!(log.latest_epoch(), Some(3));
+    log.append_as_leader(&batch(1), 3).unwrap();
+    assert_eq!(epochs(&bench).unwrap(), "0\n1\n3 0\n");
 }
 
 #[test]
@@ -514,6 +611,27 @@ fn topic_id_is_kept_and_an_other_one_refused() {
     bench.crash();
     assert_eq!(bench.log().topic_id(), None);
     bench.log().assign_topic_id(id).unwrap();
+}
+
+#[test]
+fn a_stop_writes_the_topic_ids_that_have_records() {
+    for records in [0, 1] {
+        let mut bench = Bench::new(LogConfig::default());
+        let log = bench.log();
+        if records > 0 {
+            log.append_as_leader(&batch(records), 0).unwrap();
+        }
+        let id = crate::types::random_uuid();
+        log.assign_topic_id(id).unwrap();
+        assert!(!bench.file("partition.metadata").exists());
+        drop(log);
+        bench.restart();
+        let log = bench.log();
+        assert_eq!(log.topic_id(), Some(id).filter(|_| records > 0));
+        // The controller names it again.
+        log.assign_topic_id(id).unwrap();
+        assert_eq!(log.topic_id(), Some(id));
+    }
 }
 
 #[test]
