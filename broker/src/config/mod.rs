@@ -7,6 +7,7 @@
 //! To add a key, add one row to `keys.rs`. Code reads `config.log_segment_bytes()`, never a name.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use crate::types::BrokerId;
 
@@ -33,6 +34,7 @@ pub use value::Password;
 
 use effective::Effective;
 use keys::KEYS;
+use topic::LogConfig;
 use value::Value;
 
 /// Keys with their values as text, as a file or a znode holds them.
@@ -47,6 +49,8 @@ pub struct Config {
     /// What was set, by whatever source; unknown keys too.
     set: Properties,
     effective: Effective,
+    /// Of a topic without overrides, once one was asked for: a start asks for each partition.
+    log_defaults: OnceLock<LogConfig>,
 }
 
 impl Config {
@@ -71,6 +75,7 @@ impl Config {
             values,
             set,
             effective: Effective::default(),
+            log_defaults: OnceLock::new(),
         };
         config.derive()?;
         Ok(config)

@@ -69,6 +69,14 @@ impl Config {
     /// The configuration of a topic with these overrides. An override that cannot be read (another
     /// broker's, or written to the store by hand) is logged and left out.
     pub fn log_config(&self, overrides: &Properties) -> LogConfig {
+        if overrides.is_empty() {
+            let defaults = self.log_defaults.get_or_init(|| self.merged(overrides));
+            return defaults.clone();
+        }
+        self.merged(overrides)
+    }
+
+    fn merged(&self, overrides: &Properties) -> LogConfig {
         let mut config = LogConfig::default();
         for key in TOPIC_KEYS {
             let own = overrides.get(key.name).and_then(|text| {
@@ -336,6 +344,20 @@ mod tests {
     fn without_anything_set_a_topic_has_kafkas_defaults() {
         let config = Config::from_pairs(&[]).unwrap();
         assert_eq!(config.log_config(&Properties::new()), LogConfig::default());
+    }
+
+    /// They are remembered, by this configuration and by what is made of it.
+    #[test]
+    fn defaults_of_topics_are_those_of_their_configuration() {
+        let none = Properties::new();
+        for ms in ["7", "8"] {
+            let config = Config::from_pairs(&[("log.retention.ms", ms)]).unwrap();
+            for config in [&config, &config, &config.with_broker_id(3)] {
+                assert_eq!(config.log_config(&none).retention_ms.to_string(), ms);
+            }
+            let own = config.log_config(&overrides(&[("retention.ms", "9")]));
+            assert_eq!(own.retention_ms, 9);
+        }
     }
 
     #[test]
