@@ -22,7 +22,7 @@ const V1_UP_TO_TIMESTAMP: usize = 26;
 /// Bytes read at once: about one index interval.
 pub(super) const WINDOW: usize = 4096;
 /// Bytes read at once where all of them are looked at: what stays in a core's cache.
-const WHOLE_WINDOW: usize = 128 * 1024;
+const WHOLE_WINDOW: usize = 256 * 1024;
 
 /// One batch in a file.
 #[derive(Debug, Clone, Copy)]
@@ -161,15 +161,45 @@ impl<'a> Walk<'a, Vec<u8>> {
     /// Checks the CRC of a batch, the last one that [`Self::next`] found. False also for bytes that
     /// are gone.
     pub(super) fn crc_is_right(&mut self, batch: &BatchAt) -> FsResult<bool> {
-        let Ok(size) = usize::try_from(batch.size) else {
-            return Ok(false);
+        let stored = match &batch.header {
+            Some(header) => header.crc,
+            None => match self.bytes_at(batch.position + 12, 4)?.first_chunk() {
+                Some(stored) => u32::from_be_bytes(*stored),
+                None => return Ok(false),
+            },
         };
-        if size <= self.window.len() {
-            let bytes = self.bytes_at(batch.position, size)?;
-            return Ok(bytes.len() == size && SliceWalk::crc_is_right(batch, bytes));
+        let mut position = batch.position + if batch.magic >= 2 { 21 } else { 16 };
+        let mut crc32c = 0;
+        let mut crc32 = crc32fast::Hasher::new();
+        while position < batch.end() {
+            let piece = self.piece_at(position, batch.end() - position)?;
+            if piece.is_empty() {
+                return Ok(false);
+            }
+            if batch.magic >= 2 {
+                crc32c = crc32c::crc32c_append(crc32c, piece);
+            } else {
+                crc32.update(piece);
+            }
+            position += piece.len() as u64;
         }
-        self.window_len = 0;
-        crc_is_right(self.source, batch, &mut self.window)
+        Ok(stored
+            == if batch.magic >= 2 {
+                crc32c
+            } else {
+                crc32.finalize()
+            })
+    }
+
+    /// What the window has from `position` on, or else what it has then; at most `want` bytes.
+    fn piece_at(&mut self, position: u64, want: u64) -> FsResult<&[u8]> {
+        let window_end = self.window_at + self.window_len as u64;
+        let have = if (self.window_at..window_end).contains(&position) {
+            window_end - position
+        } else {
+            self.window.len() as u64
+        };
+        self.bytes_at(position, want.min(have) as usize)
     }
 }
 
@@ -273,38 +303,6 @@ impl<'a> Iterator for SliceWalk<'a> {
             }
         }
     }
-}
-
-/// Checks a batch's CRC, reading it in pieces. False also for bytes that are gone.
-fn crc_is_right(source: Source<'_>, batch: &BatchAt, buffer: &mut [u8]) -> FsResult<bool> {
-    let mut position = batch.position + if batch.magic >= 2 { 21 } else { 16 };
-    let mut crc32c = 0;
-    let mut crc32 = crc32fast::Hasher::new();
-    while position < batch.end() {
-        let want = (batch.end() - position).min(buffer.len() as u64) as usize;
-        let read = source
-            .fs
-            .read_at(source.file, source.path, &mut buffer[..want], position)?;
-        if read < want {
-            return Ok(false);
-        }
-        if batch.magic >= 2 {
-            crc32c = crc32c::crc32c_append(crc32c, &buffer[..want]);
-        } else {
-            crc32.update(&buffer[..want]);
-        }
-        position += want as u64;
-    }
-    Ok(match &batch.header {
-        Some(header) => header.crc == crc32c,
-        None => {
-            let mut stored = [0; 4];
-            source
-                .fs
-                .read_at(source.file, source.path, &mut stored, batch.position + 12)?;
-            u32::from_be_bytes(stored) == crc32.finalize()
-        }
-    })
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ fn a_flipped_bit_cuts_the_log_before_its_batch() {
 /// Recovery reads through a window: batches that fit, that reach over its end, that are larger.
 #[test]
 fn damage_is_found_in_batches_of_every_size() {
-    let sizes = [100_000, 10, 60_000, 300_000, 20, 131_000, 5];
+    let sizes = [200_000, 10, 120_000, 600_000, 20, 262_000, 5];
     let disk = Disk::new(LogConfig::default(), false, |log| {
         for size in sizes {
             let batch = batch_at(NOW, 1, size);
