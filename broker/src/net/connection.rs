@@ -337,10 +337,8 @@ impl Input {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<io::Result<usize>> {
-        // No buffer is made before there is something to put into it.
-        if self.buffer.capacity() == 0 {
-            ready!(wire.stream.poll_read_ready(cx))?;
-        }
+        // No buffer is made, and none grows, before there is something to put into it.
+        ready!(wire.stream.poll_read_ready(cx))?;
         frame::reserve(
             &mut self.buffer,
             self.largest,
