@@ -1,8 +1,8 @@
-//! Maps that every request looks into, by partition or topic. The standard library's hash withstands keys
-//! that are chosen to collide and costs a hundred instructions more for it; that is for maps which clients
-//! fill with names at will and which last, such as groups and their protocols. (Members have ids of our
-//! choice.) This one is seeded at the start,
-//! so that collisions cannot be prepared, and what a request or a fetch session names is bounded.
+//! Maps that every request looks into, by partition or topic. The standard library's hash withstands
+//! keys that are chosen to collide and costs a hundred instructions more for it; that is for maps
+//! which clients fill with names at will and which last, such as groups and their protocols. (Members
+//! have ids of our choice.) This one is seeded at the start, so that collisions cannot be prepared,
+//! and what a request or a fetch session names is bounded.
 
 use foldhash::fast::RandomState;
 
