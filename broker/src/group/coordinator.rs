@@ -10,42 +10,42 @@
 //! fails is tried again: a group that we only know in part is never served, so that no consumer
 //! is told that nothing was committed (I16).
 
-use std::collections::{BTreeMap, VecDeque};
+mod driving;
+mod loading;
+mod tasks;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
+use self::tasks::Timers;
 use super::LOG;
 use super::event::{
-    Acks, Answer, CommitRequest, Effect, Event, JoinAnswer, JoinRequest, LeavingMember, MemberRef,
-    Now, Settings, SyncAnswer, SyncRequest, Token, TransactionalProducer, WriteId,
+    Acks, Answer, CommitRequest, Event, JoinAnswer, JoinRequest, LeavingMember, MemberRef, Now,
+    Settings, SyncAnswer, SyncRequest, Token, TransactionalProducer, WriteId,
 };
 use super::group::{Description, Fetched, Group, State};
-use super::loader::Loader;
 use super::offsets::OffsetAndMetadata;
-use super::offsets_topic::{Append, OffsetsTopic, topic_partition};
+use super::offsets_topic::OffsetsTopic;
 use super::record::Record;
 use crate::clock::Clock;
-use crate::cluster::image::{Cluster, MetadataImage};
+use crate::cluster::image::Cluster;
 use crate::config::Config;
-use crate::error::{ErrorCode, KafkaCode};
+use crate::error::ErrorCode;
 use crate::hash::HashMap;
-use crate::record::batch::BatchHeader;
-use crate::record::build::{BatchBuilder, BatchOptions};
 use crate::record::compress::Codec;
 use crate::replica::manager::LeadershipChange;
 use crate::types::{
-    GROUP_METADATA_TOPIC, LeaderEpoch, Millis, Offset, ProducerId, TopicPartition,
-    coordinator_partition,
+    GROUP_METADATA_TOPIC, LeaderEpoch, Millis, ProducerId, TopicPartition, coordinator_partition,
 };
-
-/// Between attempts to load a partition that cannot be read.
-const LOAD_RETRY: Duration = Duration::from_secs(1);
 
 /// A group in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,12 +95,6 @@ struct Shared {
     next_token: AtomicU64,
     is_active: AtomicBool,
     stopped: watch::Sender<bool>,
-}
-
-#[derive(Default)]
-struct Timers {
-    queue: BTreeMap<(Millis, u64), Weak<Entry>>,
-    next: u64,
 }
 
 /// A partition of the topic that this broker leads.
@@ -518,228 +512,6 @@ impl Shared {
         self.partitions.read().values().cloned().collect()
     }
 
-    fn step(self: &Arc<Self>, entry: &Arc<Entry>, event: Event) {
-        let mut core = entry.core.lock();
-        let next = self.step_locked(entry, &mut core, event);
-        self.after_step(entry, core, next);
-    }
-
-    /// One step with its effects; answers the write that the caller must begin to drive.
-    fn step_locked(&self, entry: &Arc<Entry>, core: &mut EntryCore, event: Event) -> Option<Write> {
-        let mut effects = Vec::new();
-        core.group.step(self.now(), event, &mut effects);
-        for effect in effects {
-            match effect {
-                Effect::Answer { token, answer } => {
-                    if let Some(waiter) = core.waiters.remove(&token) {
-                        // The connection may be gone; its member will time out.
-                        let _ = waiter.send(answer);
-                    }
-                }
-                Effect::Append {
-                    write,
-                    records,
-                    acks,
-                    producer,
-                } => core.writes.push_back(Write {
-                    id: write,
-                    records,
-                    acks,
-                    producer,
-                }),
-                Effect::Forget => core.is_forgotten = true,
-            }
-        }
-        if let Some(deadline) = core.group.next_deadline()
-            && core.armed.is_none_or(|armed| deadline < armed)
-        {
-            core.armed = Some(deadline);
-            self.arm(deadline, entry);
-        }
-        if core.is_driven {
-            return None;
-        }
-        let next = core.writes.pop_front();
-        core.is_driven = next.is_some();
-        next
-    }
-
-    /// What a step leaves to be done without the lock.
-    fn after_step(
-        self: &Arc<Self>,
-        entry: &Arc<Entry>,
-        core: MutexGuard<'_, EntryCore>,
-        next: Option<Write>,
-    ) {
-        let is_done = next.is_none() && core.is_done();
-        drop(core);
-        if let Some(write) = next {
-            self.drive(entry, write);
-        } else if is_done {
-            self.drop_if_done(entry);
-        }
-    }
-
-    /// Appends what is queued, in order, until the queue is empty. Most appends end at once: nobody
-    /// else has to replicate them, or acks ask for less. After one that waits, a task goes on.
-    fn drive(self: &Arc<Self>, entry: &Arc<Entry>, mut write: Write) {
-        loop {
-            let result = match self.append(entry, &write) {
-                Append::Done(result) => result,
-                Append::Waiting(replicated) => {
-                    let (shared, entry) = (Arc::clone(self), Arc::clone(entry));
-                    tokio::spawn(async move {
-                        let result = replicated.await;
-                        if let Some(next) = shared.appended(&entry, write.id, result) {
-                            shared.drive(&entry, next);
-                        }
-                    });
-                    return;
-                }
-            };
-            match self.appended(entry, write.id, result) {
-                Some(next) => write = next,
-                None => return,
-            }
-        }
-    }
-
-    /// Feeds the end of an append back; answers the next one.
-    fn appended(
-        self: &Arc<Self>,
-        entry: &Arc<Entry>,
-        write: WriteId,
-        result: Result<Offset, ErrorCode>,
-    ) -> Option<Write> {
-        let mut core = entry.core.lock();
-        core.is_driven = false;
-        let next = self.step_locked(entry, &mut core, Event::Appended { write, result });
-        if next.is_none() {
-            self.after_step(entry, core, None);
-        }
-        next
-    }
-
-    fn append(&self, entry: &Entry, write: &Write) -> Append {
-        let Some(partition) = entry.partition.upgrade() else {
-            return Append::Done(Err(ErrorCode::NotLeaderOrFollower));
-        };
-        let batch = match self.encode(write) {
-            Ok(batch) => batch,
-            Err(error) => return Append::Done(Err(error.code())),
-        };
-        let required_acks = match write.acks {
-            Acks::Configured => self.required_acks,
-            Acks::None => 0,
-        };
-        self.topic.append(
-            &partition.topic_partition,
-            batch,
-            required_acks,
-            self.commit_timeout_ms,
-        )
-    }
-
-    fn encode(&self, write: &Write) -> Result<(bytes::Bytes, BatchHeader), super::record::Error> {
-        let timestamp = self.clock.now();
-        let mut options = BatchOptions {
-            codec: self.codec,
-            ..BatchOptions::default()
-        };
-        if let Some(producer) = write.producer {
-            options.producer_id = producer.id;
-            options.producer_epoch = producer.epoch;
-            options.base_sequence = 0;
-            options.transactional = true;
-        }
-        let mut batch = BatchBuilder::new(&options)?;
-        for record in &write.records {
-            let (key, value) = (record.encode_key()?, record.encode_value()?);
-            batch.append_bare(timestamp, Some(&key), value.as_deref())?;
-        }
-        Ok(batch.finish()?)
-    }
-
-    /// Takes a dead or blank group out of its partition once nothing of it is on its way.
-    fn drop_if_done(&self, entry: &Arc<Entry>) {
-        let Some(partition) = entry.partition.upgrade() else {
-            return;
-        };
-        // The map is locked before the entry, as everywhere.
-        let mut groups = partition.groups.lock();
-        let mut core = entry.core.lock();
-        if core.is_done() {
-            core.is_removed = true;
-            groups.remove(core.group.id());
-        }
-    }
-
-    fn arm(&self, deadline: Millis, entry: &Arc<Entry>) {
-        let mut timers = self.timers.lock();
-        let is_first = timers
-            .queue
-            .first_key_value()
-            .is_none_or(|((first, _), _)| deadline < *first);
-        timers.next += 1;
-        let key = (deadline, timers.next);
-        timers.queue.insert(key, Arc::downgrade(entry));
-        drop(timers);
-        if is_first {
-            self.timers_changed.notify_one();
-        }
-    }
-
-    async fn run_timers(self: Arc<Self>) {
-        let mut stopped = self.stopped.subscribe();
-        loop {
-            let now = self.now().steady;
-            let (due, next) = {
-                let mut timers = self.timers.lock();
-                let later = timers.queue.split_off(&(now + 1, 0));
-                let due = std::mem::replace(&mut timers.queue, later);
-                let next = timers.queue.first_key_value().map(|((at, _), _)| *at);
-                (due, next)
-            };
-            let has_fired = !due.is_empty();
-            for entry in due.into_values().filter_map(|entry| entry.upgrade()) {
-                let mut core = entry.core.lock();
-                // An entry may be in the queue twice; the earlier one looks for both.
-                core.armed = None;
-                let next = self.step_locked(&entry, &mut core, Event::Timeout);
-                self.after_step(&entry, core, next);
-            }
-            if has_fired {
-                continue;
-            }
-            let wait = next.map(|at| Duration::from_millis((at - now).max(1).unsigned_abs()));
-            tokio::select! {
-                () = self.timers_changed.notified() => {}
-                () = sleep_or_forever(wait) => {}
-                _ = stopped.changed() => return,
-            }
-        }
-    }
-
-    async fn run_expiry(self: Arc<Self>) {
-        let mut stopped = self.stopped.subscribe();
-        let mut ticks = tokio::time::interval(self.retention_check_interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                _ = stopped.changed() => return,
-            }
-            let before = self.offset_count();
-            for entry in self.loaded_entries() {
-                self.step(&entry, Event::Expire);
-            }
-            let expired = before.saturating_sub(self.offset_count());
-            if expired > 0 {
-                tracing::info!(target: LOG, "Removed {expired} expired offsets.");
-            }
-        }
-    }
-
     fn offset_count(&self) -> usize {
         self.loaded_entries()
             .iter()
@@ -753,216 +525,6 @@ impl Shared {
             .filter(|partition| partition.is_loaded.load(Ordering::SeqCst))
             .flat_map(|partition| partition.entries())
             .collect()
-    }
-
-    /// Forgets what was committed for partitions that are deleted.
-    async fn follow_deletions(self: Arc<Self>) {
-        let mut stopped = self.stopped.subscribe();
-        let mut changes = self.cluster.changes();
-        let mut before = self.cluster.image();
-        loop {
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
-                _ = stopped.changed() => return,
-            }
-            let after = self.cluster.image();
-            let deleted = deleted_partitions(&before, &after);
-            before = after;
-            if deleted.is_empty() {
-                continue;
-            }
-            for entry in self.loaded_entries() {
-                self.step(&entry, Event::PartitionsDeleted(deleted.clone()));
-            }
-        }
-    }
-
-    async fn follow_leadership(
-        self: Arc<Self>,
-        mut leadership: UnboundedReceiver<LeadershipChange>,
-    ) {
-        while let Some(change) = leadership.recv().await {
-            match change {
-                LeadershipChange::BecameLeader {
-                    partition,
-                    leader_epoch,
-                } if &*partition.topic == GROUP_METADATA_TOPIC => {
-                    self.load(partition.partition, leader_epoch);
-                }
-                LeadershipChange::ResignedLeader {
-                    partition,
-                    leader_epoch,
-                } if &*partition.topic == GROUP_METADATA_TOPIC => {
-                    self.unload(partition.partition, leader_epoch);
-                }
-                LeadershipChange::BecameLeader { .. } | LeadershipChange::ResignedLeader { .. } => {
-                }
-            }
-        }
-    }
-
-    /// Notes the epoch; false for a change that a later one has overtaken.
-    fn advance_epoch(&self, index: i32, epoch: Option<LeaderEpoch>) -> bool {
-        let mut epochs = self.epochs.lock();
-        match (epoch, epochs.get(&index).copied()) {
-            (None, _) => true,
-            (Some(epoch), Some(known)) if epoch < known => false,
-            (Some(epoch), _) => {
-                epochs.insert(index, epoch);
-                true
-            }
-        }
-    }
-
-    fn load(self: &Arc<Self>, index: i32, epoch: LeaderEpoch) {
-        tracing::info!(
-            target: LOG,
-            "Elected as the group coordinator for partition {index} in epoch {epoch}"
-        );
-        if !self.advance_epoch(index, Some(epoch)) {
-            tracing::info!(
-                target: LOG,
-                "Not loading offsets and group metadata for {GROUP_METADATA_TOPIC}-{index} in \
-                 epoch {epoch}, a later one is known"
-            );
-            return;
-        }
-        let partition = Arc::new(Partition {
-            index,
-            topic_partition: topic_partition(index),
-            is_loaded: AtomicBool::new(false),
-            is_resigned: AtomicBool::new(false),
-            groups: Mutex::default(),
-        });
-        {
-            let mut partitions = self.partitions.write();
-            if partitions.contains_key(&index) {
-                // Leader before and after: what we have in memory is what is in the log.
-                return;
-            }
-            partitions.insert(index, Arc::clone(&partition));
-        }
-        tokio::spawn(Arc::clone(self).load_until_done(partition, epoch));
-    }
-
-    async fn load_until_done(self: Arc<Self>, partition: Arc<Partition>, epoch: LeaderEpoch) {
-        let index = partition.index;
-        loop {
-            let begun = Instant::now();
-            let reading = {
-                let shared = Arc::clone(&self);
-                let partition = Arc::clone(&partition);
-                tokio::task::spawn_blocking(move || shared.read_groups(&partition))
-            };
-            match reading.await {
-                Ok(Ok(groups)) => {
-                    if !partition.is_resigned.load(Ordering::SeqCst) {
-                        let count = groups.len();
-                        self.install(&partition, groups);
-                        tracing::info!(
-                            target: LOG,
-                            "Finished loading offsets and group metadata of {count} groups from \
-                             {GROUP_METADATA_TOPIC}-{index} in {} milliseconds for epoch {epoch}.",
-                            begun.elapsed().as_millis()
-                        );
-                    }
-                    return;
-                }
-                Ok(Err(error)) => tracing::error!(
-                    target: LOG,
-                    "Error loading offsets from {GROUP_METADATA_TOPIC}-{index}: {error}; its \
-                     groups are not served, trying again"
-                ),
-                Err(error) => tracing::error!(
-                    target: LOG,
-                    "The load of {GROUP_METADATA_TOPIC}-{index} broke off: {error}; trying again"
-                ),
-            }
-            tokio::time::sleep(LOAD_RETRY).await;
-            if partition.is_resigned.load(Ordering::SeqCst) {
-                return;
-            }
-        }
-    }
-
-    /// Replays the whole partition. Blocks on the disk.
-    fn read_groups(&self, partition: &Partition) -> Result<Vec<Group>, String> {
-        let index = partition.index;
-        let (start, _) = self.topic.bounds(index).map_err(|it| it.to_string())?;
-        let mut loader = Loader::new(Arc::clone(&self.settings), self.now(), start);
-        loop {
-            if partition.is_resigned.load(Ordering::SeqCst) {
-                return Ok(Vec::new());
-            }
-            let (_, end) = self.topic.bounds(index).map_err(|it| it.to_string())?;
-            let offset = loader.next_offset();
-            if offset >= end {
-                return Ok(loader.finish());
-            }
-            let bytes = self
-                .topic
-                .read(index, offset, self.load_buffer_bytes)
-                .map_err(|error| format!("reading at offset {offset}: {error}"))?;
-            if bytes.is_empty() {
-                // Compaction may leave the end of the log empty.
-                return Ok(loader.finish());
-            }
-            loader.feed(&bytes).map_err(|error| error.to_string())?;
-            if loader.next_offset() == offset {
-                return Err(format!("offset {offset}: no whole batch is there"));
-            }
-        }
-    }
-
-    fn install(self: &Arc<Self>, partition: &Arc<Partition>, groups: Vec<Group>) {
-        let mut entries = Vec::with_capacity(groups.len());
-        {
-            let mut map = partition.groups.lock();
-            for group in groups {
-                let id = Arc::clone(group.id());
-                let entry = Arc::new(Entry::new(partition, group));
-                map.insert(id, Arc::clone(&entry));
-                entries.push(entry);
-            }
-        }
-        for entry in entries {
-            self.step(&entry, Event::Loaded);
-        }
-        partition.is_loaded.store(true, Ordering::SeqCst);
-        // It may have been resigned between the check and here.
-        if partition.is_resigned.load(Ordering::SeqCst) {
-            self.drop_groups(partition);
-        }
-    }
-
-    fn unload(self: &Arc<Self>, index: i32, epoch: Option<LeaderEpoch>) {
-        if !self.advance_epoch(index, epoch) {
-            return;
-        }
-        let Some(partition) = self.partitions.write().remove(&index) else {
-            return;
-        };
-        tracing::info!(
-            target: LOG,
-            "Resigned as the group coordinator for partition {index} in epoch {epoch:?}"
-        );
-        partition.is_resigned.store(true, Ordering::SeqCst);
-        let count = self.drop_groups(&partition);
-        tracing::info!(
-            target: LOG,
-            "Finished unloading {GROUP_METADATA_TOPIC}-{index}. Removed {count} cached groups."
-        );
-    }
-
-    fn drop_groups(self: &Arc<Self>, partition: &Partition) -> usize {
-        let entries: Vec<Arc<Entry>> = partition.groups.lock().drain().map(|it| it.1).collect();
-        for entry in &entries {
-            let mut core = entry.core.lock();
-            core.is_removed = true;
-            let next = self.step_locked(entry, &mut core, Event::Unloaded);
-            self.after_step(entry, core, next);
-        }
-        entries.len()
     }
 }
 
@@ -1019,35 +581,3 @@ impl EntryCore {
             && (self.is_forgotten || self.group.is_blank())
     }
 }
-
-async fn sleep_or_forever(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Partitions of the earlier image that are not in the later one, or only under another topic id.
-fn deleted_partitions(before: &MetadataImage, after: &MetadataImage) -> Vec<TopicPartition> {
-    let mut deleted = Vec::new();
-    for (name, topic) in &before.topics {
-        let now = after.topics.get(name);
-        if now.is_some_and(|now| Arc::ptr_eq(now, topic)) {
-            continue;
-        }
-        let is_same =
-            now.is_some_and(|now| now.id.is_none() || topic.id.is_none() || now.id == topic.id);
-        for index in topic.partitions.keys() {
-            if !is_same || now.is_some_and(|now| !now.partitions.contains_key(index)) {
-                deleted.push(TopicPartition {
-                    topic: name.clone(),
-                    partition: *index,
-                });
-            }
-        }
-    }
-    deleted
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,12 +1,16 @@
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::tasks::deleted_partitions;
 use super::*;
 use crate::clock::SystemClock;
-use crate::cluster::image::{PartitionImage, TopicImage};
+use crate::cluster::image::{MetadataImage, PartitionImage, TopicImage};
 use crate::group::event::Protocol;
+use crate::group::offsets_topic::Append;
 use crate::record::batch::{BatchHeader, BatchIter};
-use crate::types::{TopicName, Uuid};
+use crate::types::{Offset, TopicName, Uuid};
 
 /// The topic in memory. Appends wait while `gate` is closed; reads fail while `is_broken`.
 struct MemoryTopic {
