@@ -6,6 +6,7 @@ use kafka_protocol::protocol::{Message, Request};
 
 use super::*;
 
+pub(super) mod by_hand;
 mod data;
 mod replication;
 

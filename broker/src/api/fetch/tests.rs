@@ -1,7 +1,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use kafka_protocol::messages::fetch_request::{
     FetchPartition, FetchTopic, ForgottenTopic, ReplicaState,
 };
@@ -10,30 +10,25 @@ use kafka_protocol::messages::fetch_response::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use kafka_protocol::messages::{
-    BrokerId as WireBrokerId, FetchRequest, FetchResponse, ResponseHeader,
-    TopicName as WireTopicName,
+    BrokerId as WireBrokerId, FetchRequest, FetchResponse, TopicName as WireTopicName,
 };
-use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as _, StrBytes};
+use kafka_protocol::protocol::Encodable as _;
 use proptest::prelude::*;
 
 use super::super::endpoint::Leader;
 use super::*;
+use crate::api::tests::by_hand::{self, text};
 use crate::log::{AbortedTransaction, EpochEndOffset};
 use crate::net::guard::{self, Direction};
 use crate::types::{TopicName, Uuid};
 
 const VERSIONS: std::ops::RangeInclusive<i16> = 0..=17;
 
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
 /// Name or number of a topic, and its partitions with their offsets.
 type Topics = Vec<(String, Vec<(i32, i64)>)>;
 
 fn topics() -> impl Strategy<Value = Topics> {
-    let partitions = proptest::collection::vec((any::<i32>(), any::<i64>()), 0..4);
-    proptest::collection::vec(("[a-zß]{0,9}", partitions), 0..4)
+    by_hand::topics(any::<(i32, i64)>())
 }
 
 fn key(version: i16, topic: &str, partition: i32) -> PartitionKey {
@@ -172,13 +167,9 @@ proptest! {
     #[test]
     fn damaged_requests_are_refused_as_by_the_guard(
         version in VERSIONS, number: i32, topics in topics(), forgotten in topics(),
-        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        damage in by_hand::damage(),
     ) {
-        let mut body = encoded(version, number, &topics, &forgotten).to_vec();
-        for (at, byte) in damage {
-            let at = at.index(body.len());
-            body[at] = byte;
-        }
+        let body = by_hand::damaged(&encoded(version, number, &topics, &forgotten), damage);
         let checked = guard::check(Direction::Request, 1, version, &body);
         prop_assert_eq!(Request::read(version, &body).map(drop), checked);
     }
@@ -205,16 +196,8 @@ proptest! {
         let len = out.len();
         let written = out.finish().read();
         prop_assert_eq!(written.len(), len);
-        let mut rest = written;
-        let header = ResponseHeader::decode(&mut rest, FetchResponse::header_version(version)).unwrap();
-        prop_assert_eq!(header.correlation_id, correlation_id);
-        let body = rest.clone();
-        let read = FetchResponse::decode(&mut rest, version).unwrap();
-        prop_assert!(!rest.has_remaining());
-        prop_assert_eq!(&read, &expected(version, &topics, &response));
-        let mut again = BytesMut::new();
-        read.encode(&mut again, version).unwrap();
-        prop_assert_eq!(again.freeze(), body);
+        let read: FetchResponse = by_hand::decoded(version, correlation_id, written);
+        prop_assert_eq!(read, expected(version, &topics, &response));
     }
 }
 

@@ -1,17 +1,18 @@
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
     TopicProduceResponse,
 };
 use kafka_protocol::messages::{
-    BrokerId as WireBrokerId, ProduceRequest, ProduceResponse, ResponseHeader,
-    TopicName as WireTopicName, TransactionalId,
+    BrokerId as WireBrokerId, ProduceRequest, ProduceResponse, TopicName as WireTopicName,
+    TransactionalId,
 };
-use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as _, StrBytes};
+use kafka_protocol::protocol::Encodable as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::api::tests::by_hand::{self, text};
 use crate::log::AppendInfo;
 use crate::net::guard::{self, Direction};
 use crate::record::build::{BatchOptions, NewRecord, build_batch};
@@ -49,10 +50,6 @@ fn a_batch_without_a_beginning_fails_the_request_unless_a_transaction_comes_firs
     );
 }
 
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
 type Topics = Vec<(String, Vec<(i32, Option<Vec<u8>>)>)>;
 
 fn encoded(version: i16, id: Option<&str>, acks: i16, timeout_ms: i32, topics: &Topics) -> Bytes {
@@ -86,8 +83,7 @@ fn encoded(version: i16, id: Option<&str>, acks: i16, timeout_ms: i32, topics: &
 
 fn topics() -> impl Strategy<Value = Topics> {
     let records = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40));
-    let partitions = proptest::collection::vec((any::<i32>(), records), 0..4);
-    proptest::collection::vec(("[a-zß]{0,9}", partitions), 0..4)
+    by_hand::topics((any::<i32>(), records))
 }
 
 proptest! {
@@ -117,13 +113,9 @@ proptest! {
     #[test]
     fn damaged_requests_are_refused_as_by_the_guard(
         version in 0..=11_i16, topics in topics(),
-        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        damage in by_hand::damage(),
     ) {
-        let mut body = encoded(version, None, 1, 1000, &topics).to_vec();
-        for (at, byte) in damage {
-            let at = at.index(body.len());
-            body[at] = byte;
-        }
+        let body = by_hand::damaged(&encoded(version, None, 1, 1000, &topics), damage);
         let checked = guard::check(Direction::Request, 0, version, &body);
         prop_assert_eq!(Request::read(version, &body).map(drop), checked);
     }
@@ -142,16 +134,8 @@ proptest! {
             Vec::new()
         };
         let written = wire::response(version, correlation_id, &answers, &nodes).read();
-        let mut rest = written.clone();
-        let header = ResponseHeader::decode(&mut rest, ProduceResponse::header_version(version)).unwrap();
-        prop_assert_eq!(header.correlation_id, correlation_id);
-        let body = rest.clone();
-        let response = ProduceResponse::decode(&mut rest, version).unwrap();
-        prop_assert!(!rest.has_remaining());
-        prop_assert_eq!(&response, &expected(version, &answers, &nodes));
-        let mut again = BytesMut::new();
-        response.encode(&mut again, version).unwrap();
-        prop_assert_eq!(again.freeze(), body);
+        let response: ProduceResponse = by_hand::decoded(version, correlation_id, written);
+        prop_assert_eq!(response, expected(version, &answers, &nodes));
     }
 }
 
