@@ -363,6 +363,15 @@ fn rolls_by_size_time_and_full_index() {
         .unwrap();
     assert_eq!(bases(&log), [0, 2]);
 
+    // However far apart the times are that a client writes into its batches.
+    let bench = Bench::new(LogConfig::default());
+    let log = bench.log();
+    log.append_as_leader(&batch_at(i64::MAX, 1, 10), 0).unwrap();
+    let mut odd = batch_at(NOW, 1, 10);
+    odd.header.max_timestamp = i64::MIN;
+    log.append_as_leader(&odd, 0).unwrap();
+    assert_eq!(bases(&log), [0]);
+
     // An offset index of two entries.
     let bench = Bench::new(LogConfig {
         segment_index_bytes: 24,
@@ -544,6 +553,21 @@ fn retention_by_size_time_and_log_start() {
         ..by_time(0)
     };
     assert_eq!(run(compacted, 7, 10_000), [0, 2, 4, 6]);
+}
+
+/// A machine whose clock is not set yet, and records from the end of time: nothing is that old.
+#[test]
+fn a_clock_before_the_epoch_deletes_nothing() {
+    let bench = Bench::new(LogConfig {
+        retention_ms: 1000,
+        ..LogConfig::default()
+    });
+    bench.clock.advance(-NOW - 2);
+    let log = bench.log();
+    log.append_as_leader(&batch_at(i64::MAX, 2, 10), 0).unwrap();
+    log.advance_high_watermark(2);
+    assert_eq!(log.delete_old_segments().unwrap(), 0);
+    assert_eq!(log.log_start_offset(), 0);
 }
 
 #[test]
