@@ -20,11 +20,11 @@ pub async fn handle(cx: &Context<'_>, request: JoinGroupRequest) -> JoinGroupRes
     let version = cx.version;
     let host = client_host(cx.peer.address.ip());
     let client_id = cx.client_id.unwrap_or_default().to_owned();
-    let group_id = request.group_id.to_string();
     let join = translate(version, client_id, host, &request);
+    let joining = cx.rooms.groups.join(&request.group_id, join);
+    // Its frame does not wait for the others.
     drop(request);
-    let answer = cx.rooms.groups.join(&group_id, join).await;
-    respond(version, answer)
+    respond(version, joining.await)
 }
 
 /// The same refusal in this API's shape.

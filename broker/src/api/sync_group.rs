@@ -15,10 +15,10 @@ pub async fn handle(cx: &Context<'_>, request: SyncGroupRequest) -> SyncGroupRes
     if cx.version >= 5 && (request.protocol_type.is_none() || request.protocol_name.is_none()) {
         return refuse(&request, ErrorCode::InconsistentGroupProtocol);
     }
-    let group_id = request.group_id.to_string();
-    let sync = translate(&request);
+    let syncing = cx.rooms.groups.sync(&request.group_id, translate(&request));
+    // Its frame does not wait for the leader.
     drop(request);
-    respond(cx.rooms.groups.sync(&group_id, sync).await)
+    respond(syncing.await)
 }
 
 /// The same refusal in this API's shape.
