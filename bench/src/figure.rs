@@ -39,6 +39,7 @@ pub enum Figure {
     DiskSize,
     ClientCpuPerGb,
     ClientCpuPerRequest,
+    ClientCpuMillis,
 }
 
 impl Figure {
@@ -71,6 +72,7 @@ impl Figure {
             Self::DiskSize => "what must be on disk to run it, MB",
             Self::ClientCpuPerGb => "client CPU s per GB",
             Self::ClientCpuPerRequest => "client CPU µs per request",
+            Self::ClientCpuMillis => "client CPU ms in all",
         }
     }
 
@@ -98,7 +100,10 @@ impl Figure {
 
     /// Whether it says something about the broker; the generator's own cost is only told.
     pub fn is_of_broker(self) -> bool {
-        !matches!(self, Self::ClientCpuPerGb | Self::ClientCpuPerRequest)
+        !matches!(
+            self,
+            Self::ClientCpuPerGb | Self::ClientCpuPerRequest | Self::ClientCpuMillis
+        )
     }
 }
 

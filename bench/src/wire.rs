@@ -11,6 +11,7 @@ use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{
     Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 pub const PRODUCE: i16 = 0;
 pub const FETCH: i16 = 1;
@@ -110,11 +111,40 @@ impl Connection {
 
     /// Reads the response to a request of this kind.
     pub fn answer<R: Request>(&mut self, version: i16) -> Result<R::Response> {
-        let body = self.receive()?;
-        let mut body = Bytes::copy_from_slice(body);
-        ResponseHeader::decode(&mut body, R::Response::header_version(version))?;
-        R::Response::decode(&mut body, version)
+        let body = Bytes::copy_from_slice(self.receive()?);
+        decode::<R>(body, version)
     }
+}
+
+/// One of many connections of one thread, for requests that are answered late.
+pub struct SharedConnection {
+    stream: BufReader<tokio::net::TcpStream>,
+}
+
+impl SharedConnection {
+    /// Belongs to the runtime that it is called in.
+    pub fn open(address: SocketAddr) -> Result<Self> {
+        let stream = Connection::open(address)?.stream;
+        stream.set_nonblocking(true)?;
+        let stream = tokio::net::TcpStream::from_std(stream)?;
+        Ok(Self {
+            stream: BufReader::with_capacity(1024, stream),
+        })
+    }
+
+    /// Sends one request and waits for its response.
+    pub async fn call<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response> {
+        self.stream.write_all(&frame(request, version)?).await?;
+        let length = self.stream.read_u32().await?;
+        let mut body = vec![0; usize::try_from(length)?];
+        self.stream.read_exact(&mut body).await?;
+        decode::<R>(body.into(), version)
+    }
+}
+
+fn decode<R: Request>(mut body: Bytes, version: i16) -> Result<R::Response> {
+    ResponseHeader::decode(&mut body, R::Response::header_version(version))?;
+    R::Response::decode(&mut body, version)
 }
 
 pub fn send_parts(stream: &mut TcpStream, mut parts: &mut [IoSlice<'_>]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Consumer groups: many members that join, and many commits.
 
-use std::collections::BTreeMap;
-use std::sync::Barrier;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,13 +22,16 @@ use kafka_protocol::messages::{
     ResponseHeader, SyncGroupRequest, TopicName,
 };
 use kafka_protocol::protocol::{Decodable as _, HeaderVersion as _, StrBytes};
+use tokio::runtime::Runtime;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 
 use super::{Bar, Run, Scenario, Work, figures, target};
 use crate::figure::{Figure, Figures};
 use crate::load::{Paced, Watch, latencies};
 use crate::records::Totals;
 use crate::system::{Kind, System};
-use crate::wire::{Connection, frame};
+use crate::wire::{SharedConnection, frame};
 
 const JOIN: i16 = 9;
 const SYNC: i16 = 5;
@@ -73,74 +76,152 @@ fn is_loaded(system: &System, group: &str) -> Result<bool> {
 /// Members that all come at once to a group that is not there yet.
 struct Joining {
     members: usize,
+    warm: BTreeSet<Kind>,
 }
 
-/// One member until the group is whole; answers its id.
-struct Member<'a> {
-    connection: Connection,
-    group: &'a str,
+/// Groups that do not count: the load before the first scenario has none, and the first ones take
+/// a Java virtual machine several times as long.
+const WARM_UPS: usize = 10;
+
+/// What the members of a group know of each other.
+struct Company {
+    group: String,
+    members: usize,
+    /// Nobody joins before everybody has an id. Members with an id whose JoinGroup is not there yet
+    /// hold a generation open, so that the second one has all; else chance decides how many
+    /// generations there are, and each is a round of heartbeats and joins.
+    have_ids: Barrier,
+    /// The generation in which all are members; 0 before.
+    whole: AtomicI32,
+}
+
+/// One member until the group is whole.
+struct Member {
+    connection: SharedConnection,
+    company: Arc<Company>,
     member_id: StrBytes,
     generation: i32,
-    members: usize,
-    /// The generation in which all are members; 0 before.
-    whole: &'a AtomicI32,
 }
 
-impl Member<'_> {
-    fn run(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+impl Company {
+    fn new(group: &str, members: usize) -> Arc<Self> {
+        Arc::new(Self {
+            group: group.to_owned(),
+            members,
+            have_ids: Barrier::new(members),
+            whole: AtomicI32::new(0),
+        })
+    }
+
+    fn is_whole(&self, generation: i32) -> bool {
+        self.whole.load(Ordering::Acquire) == generation
+    }
+
+    /// Members that are connected; to be called within the runtime that they shall run on.
+    fn connect(self: &Arc<Self>, system: &System) -> Result<Vec<Member>> {
+        (0..self.members)
+            .map(|_| {
+                Ok(Member {
+                    connection: SharedConnection::open(system.address)?,
+                    company: Arc::clone(self),
+                    member_id: StrBytes::default(),
+                    generation: -1,
+                })
+            })
+            .collect()
+    }
+}
+
+/// Until each has its assignment in a group that is whole.
+async fn gather(members: Vec<Member>) -> Result<Vec<Member>> {
+    let mut joining = JoinSet::new();
+    for mut member in members {
+        joining.spawn(async move { member.run().await.map(|()| member) });
+    }
+    let gathered = async {
+        let mut members = Vec::new();
+        while let Some(member) = joining.join_next().await {
+            members.push(member.context("a member panicked")??);
+        }
+        Ok(members)
+    };
+    tokio::time::timeout(PATIENCE, gathered)
+        .await
+        .context("the group is not whole")?
+}
+
+/// Hundreds of threads would take the broker's cores.
+fn one_thread() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
+}
+
+impl Member {
+    async fn run(&mut self) -> Result<()> {
+        let company = Arc::clone(&self.company);
+        self.ask_for_id().await?;
+        company.have_ids.wait().await;
         loop {
-            ensure!(Instant::now() < deadline, "the group is not whole");
-            let joined = self.join()?;
-            if !self.sync(&joined)? {
+            let joined = self.join().await?;
+            if !self.sync(&joined).await? {
                 continue;
             }
             loop {
-                if self.whole.load(Ordering::Acquire) == self.generation {
+                if company.is_whole(self.generation) {
                     return Ok(());
                 }
-                thread::sleep(BETWEEN_HEARTBEATS);
-                if self.whole.load(Ordering::Acquire) == self.generation {
+                tokio::time::sleep(BETWEEN_HEARTBEATS).await;
+                if company.is_whole(self.generation) {
                     return Ok(());
                 }
-                if !self.heartbeat()? {
+                let request = self.heartbeat();
+                let answer = self.connection.call(&request, HEARTBEAT).await?;
+                if !goes_on("Heartbeat", answer.error_code)? {
                     break;
                 }
             }
         }
     }
 
-    fn join(&mut self) -> Result<JoinGroupResponse> {
-        loop {
-            let protocol = JoinGroupRequestProtocol::default()
-                .with_name(StrBytes::from_static_str("range"))
-                .with_metadata(Bytes::from_static(&[0; 32]));
-            let request = JoinGroupRequest::default()
-                .with_group_id(group_id(self.group))
-                .with_session_timeout_ms(45_000)
-                .with_rebalance_timeout_ms(60_000)
-                .with_member_id(self.member_id.clone())
-                .with_protocol_type(StrBytes::from_static_str("consumer"))
-                .with_protocols(vec![protocol]);
-            let joined = self.connection.call(&request, JOIN)?;
-            self.member_id = joined.member_id.clone();
-            match ResponseError::try_from_code(joined.error_code) {
-                None => {
-                    self.generation = joined.generation_id;
-                    if joined.members.len() == self.members {
-                        self.whole.store(self.generation, Ordering::Release);
-                    }
-                    return Ok(joined);
-                }
-                // The id it asks for is in the answer.
-                Some(ResponseError::MemberIdRequired) => {}
-                Some(other) => return Err(anyhow!("JoinGroup: {other}")),
-            }
+    fn join_request(&self) -> JoinGroupRequest {
+        let protocol = JoinGroupRequestProtocol::default()
+            .with_name(StrBytes::from_static_str("range"))
+            .with_metadata(Bytes::from_static(&[0; 32]));
+        JoinGroupRequest::default()
+            .with_group_id(group_id(&self.company.group))
+            .with_session_timeout_ms(45_000)
+            .with_rebalance_timeout_ms(60_000)
+            .with_member_id(self.member_id.clone())
+            .with_protocol_type(StrBytes::from_static_str("consumer"))
+            .with_protocols(vec![protocol])
+    }
+
+    async fn ask_for_id(&mut self) -> Result<()> {
+        let answer = self.connection.call(&self.join_request(), JOIN).await?;
+        let error = ResponseError::try_from_code(answer.error_code);
+        ensure!(
+            error == Some(ResponseError::MemberIdRequired),
+            "JoinGroup without an id: {error:?}"
+        );
+        self.member_id = answer.member_id;
+        Ok(())
+    }
+
+    async fn join(&mut self) -> Result<JoinGroupResponse> {
+        let joined = self.connection.call(&self.join_request(), JOIN).await?;
+        if let Some(error) = ResponseError::try_from_code(joined.error_code) {
+            return Err(anyhow!("JoinGroup: {error}"));
         }
+        self.generation = joined.generation_id;
+        if joined.members.len() == self.company.members {
+            self.company.whole.store(self.generation, Ordering::Release);
+        }
+        Ok(joined)
     }
 
     /// False: join again.
-    fn sync(&mut self, joined: &JoinGroupResponse) -> Result<bool> {
+    async fn sync(&mut self, joined: &JoinGroupResponse) -> Result<bool> {
         let assignments = joined
             .members
             .iter()
@@ -151,13 +232,13 @@ impl Member<'_> {
             })
             .collect();
         let request = SyncGroupRequest::default()
-            .with_group_id(group_id(self.group))
+            .with_group_id(group_id(&self.company.group))
             .with_generation_id(self.generation)
             .with_member_id(self.member_id.clone())
             .with_protocol_type(joined.protocol_type.clone())
             .with_protocol_name(joined.protocol_name.clone())
             .with_assignments(assignments);
-        let answer = self.connection.call(&request, SYNC)?;
+        let answer = self.connection.call(&request, SYNC).await?;
         ensure!(
             answer.error_code != 0 || answer.assignment.len() == 64,
             "an assignment of {} bytes",
@@ -166,13 +247,11 @@ impl Member<'_> {
         goes_on("SyncGroup", answer.error_code)
     }
 
-    fn heartbeat(&mut self) -> Result<bool> {
-        let request = HeartbeatRequest::default()
-            .with_group_id(group_id(self.group))
+    fn heartbeat(&self) -> HeartbeatRequest {
+        HeartbeatRequest::default()
+            .with_group_id(group_id(&self.company.group))
             .with_generation_id(self.generation)
-            .with_member_id(self.member_id.clone());
-        let answer = self.connection.call(&request, HEARTBEAT)?;
-        goes_on("Heartbeat", answer.error_code)
+            .with_member_id(self.member_id.clone())
     }
 }
 
@@ -185,66 +264,57 @@ fn goes_on(what: &str, error_code: i16) -> Result<bool> {
     }
 }
 
-impl Work for Joining {
-    fn run(&mut self, run: &Run<'_>, system: &mut System) -> Result<Figures> {
-        let group = format!("joining-{}", run.number);
-        find_coordinator(system, &group)?;
+fn leave(system: &System, group: &str, members: Vec<Member>) -> Result<()> {
+    let identities = members
+        .into_iter()
+        .map(|member| MemberIdentity::default().with_member_id(member.member_id))
+        .collect();
+    let request = LeaveGroupRequest::default()
+        .with_group_id(group_id(group))
+        .with_members(identities);
+    let left = system.connect()?.call(&request, LEAVE)?;
+    ensure!(
+        left.error_code == 0,
+        "LeaveGroup: error {}",
+        left.error_code
+    );
+    Ok(())
+}
+
+impl Joining {
+    /// One group, until it is whole; empty again afterwards.
+    fn join(&self, run: &Run<'_>, system: &System, group: &str) -> Result<Figures> {
+        find_coordinator(system, group)?;
         let members = usize::try_from(run.scale.of(self.members as u64))?;
-        let whole = AtomicI32::new(0);
-        let barrier = Barrier::new(members + 1);
-        let system = &*system;
+        let runtime = one_thread()?;
+        let _entered = runtime.enter();
+        let members = Company::new(group, members).connect(system)?;
+        let watch = Watch::start(system)?;
+        let gathered = runtime.block_on(gather(members))?;
+        let (seconds, broker_cpu, client_cpu) = watch.stop()?;
+        leave(system, group, gathered)?;
         let mut found = Figures::new();
-        let ids: Vec<StrBytes> = thread::scope(|scope| {
-            // All are connected before the first begins, or none does.
-            let mut connected = Vec::new();
-            for _ in 0..members {
-                let member = Member {
-                    connection: system.connect()?,
-                    group: &group,
-                    member_id: StrBytes::default(),
-                    generation: -1,
-                    members,
-                    whole: &whole,
-                };
-                member.connection.set_patience(PATIENCE)?;
-                connected.push(member);
-            }
-            let mut threads = Vec::new();
-            for mut member in connected {
-                let barrier = &barrier;
-                let builder = thread::Builder::new().stack_size(256 * 1024);
-                threads.push(builder.spawn_scoped(scope, move || {
-                    barrier.wait();
-                    member.run().map(|()| member.member_id)
-                })?);
-            }
-            barrier.wait();
-            let watch = Watch::start(system)?;
-            let ids = threads
-                .into_iter()
-                .map(|thread| thread.join().map_err(|_| anyhow!("a member panicked"))?)
-                .collect::<Result<_>>()?;
-            let (seconds, broker_cpu, _) = watch.stop()?;
-            found.insert(Figure::Stable, seconds * 1e3);
-            if let Some(cpu) = broker_cpu {
-                found.insert(Figure::CpuMillis, cpu * 1e3);
-            }
-            Ok::<_, anyhow::Error>(ids)
-        })?;
-        let leave = LeaveGroupRequest::default()
-            .with_group_id(group_id(&group))
-            .with_members(
-                ids.into_iter()
-                    .map(|id| MemberIdentity::default().with_member_id(id))
-                    .collect(),
-            );
-        let left = system.connect()?.call(&leave, LEAVE)?;
-        ensure!(
-            left.error_code == 0,
-            "LeaveGroup: error {}",
-            left.error_code
-        );
+        found.insert(Figure::Stable, seconds * 1e3);
+        found.insert(Figure::ClientCpuMillis, client_cpu * 1e3);
+        if let Some(cpu) = broker_cpu {
+            found.insert(Figure::CpuMillis, cpu * 1e3);
+        }
         Ok(found)
+    }
+}
+
+impl Work for Joining {
+    fn prepare(&mut self, run: &Run<'_>, system: &mut System) -> Result<()> {
+        if self.warm.insert(system.kind) {
+            for number in 0..WARM_UPS {
+                self.join(run, system, &format!("warming-up-{number}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, run: &Run<'_>, system: &mut System) -> Result<Figures> {
+        self.join(run, system, &format!("joining-{}", run.number))
     }
 }
 
@@ -358,31 +428,26 @@ impl Work for Heartbeats {
     fn run(&mut self, run: &Run<'_>, system: &mut System) -> Result<Figures> {
         let group = format!("beating-{}", run.number);
         find_coordinator(system, &group)?;
-        let whole = AtomicI32::new(0);
-        let mut member = Member {
-            connection: system.connect()?,
-            group: &group,
-            member_id: StrBytes::default(),
-            generation: -1,
-            members: 1,
-            whole: &whole,
-        };
-        member.run()?;
+        let runtime = one_thread()?;
+        let _entered = runtime.enter();
+        let member = Company::new(&group, 1).connect(system)?;
+        let members = runtime.block_on(gather(member))?;
+        let heartbeat = members.first().context("no member")?.heartbeat();
+        let mut connection = system.connect()?;
         let requests = run.scale.of(10_000);
         let mut latencies = latencies()?;
         let watch = Watch::start(system)?;
         for _ in 0..requests {
             let sent = Instant::now();
-            ensure!(member.heartbeat()?, "a rebalance of one member");
+            let answer = connection.call(&heartbeat, HEARTBEAT)?;
+            ensure!(
+                goes_on("Heartbeat", answer.error_code)?,
+                "a rebalance of one member"
+            );
             latencies.record(u64::try_from(sent.elapsed().as_nanos())?)?;
         }
         let measured = watch.measured(requests, Totals::default(), latencies)?;
-        let leave = LeaveGroupRequest::default()
-            .with_group_id(group_id(&group))
-            .with_members(vec![
-                MemberIdentity::default().with_member_id(member.member_id.clone()),
-            ]);
-        member.connection.call(&leave, LEAVE)?;
+        leave(system, &group, members)?;
         Ok(figures(&measured))
     }
 }
@@ -391,8 +456,11 @@ pub(super) fn all() -> Vec<Scenario> {
     vec![
         Scenario::shared(
             "group-500",
-            "500 members that join a new group at once, until all have their assignment",
-            Joining { members: 500 },
+            "500 members that come to a new group at once, until all have their assignment: each asks for an id, and joins when all have one",
+            Joining {
+                members: 500,
+                warm: BTreeSet::new(),
+            },
         )
         .targets(&[target("P7", Figure::Stable, Bar::OfKafka(1.0 / 3.0))])
         .without_floor(),
