@@ -122,7 +122,7 @@ fn interval(config: &LogConfig) -> u64 {
 }
 
 impl Segment {
-    /// Creates an empty segment. Its index files appear with the first append, or at close.
+    /// Creates an empty segment with its index files.
     pub(super) fn create(
         place: &Arc<Place>,
         base_offset: Offset,
@@ -138,7 +138,7 @@ impl Segment {
             tail.reserved_to = whole;
         }
         let max_index = config.segment_index_bytes;
-        Ok(Self {
+        let segment = Self {
             base_offset,
             place: Arc::clone(place),
             log_path: path,
@@ -154,7 +154,9 @@ impl Segment {
             time_index: RwLock::new(TimeIndex::new_empty(base_offset, max_index)),
             txn_index: Mutex::new(TxnIndex::new_empty()),
             tail: Mutex::new(tail),
-        })
+        };
+        segment.extend_indexes()?;
+        Ok(segment)
     }
 
     /// Takes over a segment found on disk, `size` bytes long. Opens nothing.
@@ -420,15 +422,8 @@ impl Segment {
         let mut tail = self.tail.lock();
         if position == 0 {
             tail.first_timestamp = Some(largest.timestamp);
-            // Kafka has both from the start; a segment that takes no data needs none.
-            self.offset_index
-                .write()
-                .file()
-                .extend(&self.at(INDEX_SUFFIX))?;
-            self.time_index
-                .write()
-                .file()
-                .extend(&self.at(TIME_INDEX_SUFFIX))?;
+            // They were cut if it was closed, or truncated, while it was empty.
+            self.extend_indexes()?;
         }
         self.reserve(&mut tail, file, position, len);
         self.dirty.store(true, Ordering::Relaxed);
@@ -452,6 +447,17 @@ impl Segment {
         tail.bytes_since_index_entry += len;
         self.size.store(position + len, Ordering::Release);
         Ok(position)
+    }
+
+    fn extend_indexes(&self) -> FsResult<()> {
+        self.offset_index
+            .write()
+            .file()
+            .extend(&self.at(INDEX_SUFFIX))?;
+        self.time_index
+            .write()
+            .file()
+            .extend(&self.at(TIME_INDEX_SUFFIX))
     }
 
     /// Reserves blocks ahead of a segment that grows, more the more it grows: writes into
