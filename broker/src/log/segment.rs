@@ -66,6 +66,8 @@ struct Tail {
     /// Bytes up to which blocks are reserved; 0 when none are.
     reserved_to: u64,
     reserve_ahead: u64,
+    /// Both indexes were seen not to be full, and nothing was added to them since.
+    index_has_room: bool,
 }
 
 /// Made once and not at every look into an index, which is at every append and fetch.
@@ -443,6 +445,7 @@ impl Segment {
                 .write()
                 .append(&self.at(TIME_INDEX_SUFFIX), max, false)?;
             tail.bytes_since_index_entry = 0;
+            tail.index_has_room = false;
         }
         tail.bytes_since_index_entry += len;
         self.size.store(position + len, Ordering::Release);
@@ -533,7 +536,8 @@ impl Segment {
         if size == 0 {
             return Ok(false);
         }
-        let waited = match self.first_timestamp()? {
+        let mut tail = self.tail.lock();
+        let waited = match self.first_timestamp_in(&mut tail)? {
             // A client may send any timestamp.
             Some(first) if first >= 0 => max_timestamp.saturating_sub(first),
             _ => clock.now() - self.created.load(Ordering::Relaxed),
@@ -541,30 +545,23 @@ impl Segment {
         if waited > config.segment_ms - self.roll_jitter_ms {
             return Ok(true);
         }
-        self.is_an_index_full()
+        if !tail.index_has_room {
+            tail.index_has_room = !self.is_an_index_full()?;
+        }
+        Ok(!tail.index_has_room)
     }
 
     fn is_an_index_full(&self) -> FsResult<bool> {
-        let look = || {
-            let (offsets, times) = (self.offset_index.read(), self.time_index.read());
-            let is_loaded = offsets.is_loaded() && times.is_loaded();
-            (is_loaded, offsets.is_full() || times.is_full())
-        };
-        if let (true, is_full) = look() {
-            return Ok(is_full);
-        }
         self.load_offset_index()?;
         self.load_time_index()?;
-        Ok(look().1)
+        Ok(self.offset_index.read().is_full() || self.time_index.read().is_full())
     }
 
-    fn first_timestamp(&self) -> FsResult<Option<Millis>> {
-        if let Some(first) = self.tail.lock().first_timestamp {
-            return Ok(Some(first));
+    fn first_timestamp_in(&self, tail: &mut Tail) -> FsResult<Option<Millis>> {
+        if tail.first_timestamp.is_none() {
+            tail.first_timestamp = self.walk(0, self.size(), |batch| Some(batch.max_timestamp))?;
         }
-        let first = self.walk(0, self.size(), |batch| Some(batch.max_timestamp))?;
-        self.tail.lock().first_timestamp = first;
-        Ok(first)
+        Ok(tail.first_timestamp)
     }
 
     /// No more appends: final time index entry, files cut to their content.
@@ -573,6 +570,7 @@ impl Segment {
             return Ok(());
         }
         let mut tail = self.tail.lock();
+        tail.index_has_room = false;
         let max = self.max_timestamp_in(&mut tail)?;
         self.load_offset_index()?;
         {
@@ -786,6 +784,7 @@ impl Segment {
         };
         tail.max_timestamp = Some(max);
         if index {
+            tail.index_has_room = false;
             self.offset_index.write().append(
                 &self.at(INDEX_SUFFIX),
                 batch.last_offset,
