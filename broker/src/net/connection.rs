@@ -100,7 +100,12 @@ pub(super) async fn run<H: Handler>(
             }
         };
         let sent = match outcome {
-            Outcome::Respond(response) => connection.wire.respond(response).await,
+            Outcome::Respond(response) => {
+                connection
+                    .wire
+                    .respond(response, connection.input.active)
+                    .await
+            }
             Outcome::Silent => Ok(()),
             Outcome::Close(reason) => {
                 // What was answered before is still the peer's.

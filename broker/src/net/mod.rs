@@ -15,6 +15,7 @@ pub mod frame;
 pub mod guard;
 pub mod listener;
 pub mod out;
+mod page_cache;
 #[cfg(test)]
 mod tests;
 mod wire;

@@ -1,30 +1,27 @@
 //! The writing half of a connection: small pieces gather in one buffer and leave in one `send`;
 //! file regions leave by `sendfile`, straight from the page cache.
 
-use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use rustix::fs::sendfile;
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::frame;
 use super::out::{Piece, Response};
+use super::{frame, page_cache};
 use crate::log::FileRegion;
 
 /// Smaller regions are read into the buffer: one `send` costs less than `send` + `sendfile`.
 const SENDFILE_MIN: usize = 8 * 1024;
 /// Bytes per `sendfile` call, and that are read before it when they are not in the page cache.
-const SENDFILE_MAX: usize = 512 * 1024;
-/// Bytes of one read that only brings pages into the cache.
-const READ_AHEAD: usize = 64 * 1024;
+const SENDFILE_MAX: usize = page_cache::BLOCK as usize;
 /// Larger byte chunks are sent from where they are.
 const COPY_MAX: usize = 16 * 1024;
 /// The buffer is sent when it holds this much, and given back when it is larger.
@@ -47,8 +44,9 @@ impl Wire {
         }
     }
 
-    /// Puts one response behind those that wait; large pieces are sent at once.
-    pub(super) async fn respond(&mut self, response: Response) -> io::Result<()> {
+    /// Puts one response behind those that wait; large pieces are sent at once. `now` may be a little
+    /// old: it tells what was seen in the page cache lately.
+    pub(super) async fn respond(&mut self, response: Response, now: Instant) -> io::Result<()> {
         let length = response.len();
         let length = i32::try_from(length)
             .map_err(|_| io::Error::other(format!("a response of {length} bytes")))?;
@@ -81,7 +79,7 @@ impl Wire {
                 }
                 Piece::File(region) => {
                     self.send_buffer(SendFlags::MORE).await?;
-                    self.send_region(region).await?;
+                    self.send_region(region, now).await?;
                 }
             }
         }
@@ -136,15 +134,15 @@ impl Wire {
         })
     }
 
-    async fn send_region(&self, region: &FileRegion) -> io::Result<()> {
+    async fn send_region(&self, region: &FileRegion, mut now: Instant) -> io::Result<()> {
         let mut position = region.position;
         let end = region.position + region.len as u64;
         while position < end {
             let count = usize::try_from(end - position)
                 .unwrap_or(SENDFILE_MAX)
                 .min(SENDFILE_MAX);
-            if !is_cached(&region.file, position + count as u64 - 1) {
-                read_ahead(Arc::clone(&region.file), position, count as u64).await?;
+            if !page_cache::holds(&region.file, position + count as u64, now) {
+                page_cache::read_ahead(Arc::clone(&region.file), position, count as u64).await?;
             }
             let sent = self.stream.try_io(Interest::WRITABLE, || {
                 let mut offset = position;
@@ -169,7 +167,10 @@ impl Wire {
                     }
                 }
                 Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.writable().await?;
+                    now = Instant::now();
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -183,59 +184,5 @@ impl Wire {
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?,
         }
-    }
-}
-
-/// Whether the byte at `position` can be read without waiting for the disk. What cannot be told (the
-/// file system does not say) counts as cached, and so does what is not there any more.
-fn is_cached(file: &File, position: u64) -> bool {
-    let mut byte = [0];
-    let mut into = [IoSliceMut::new(&mut byte)];
-    !matches!(
-        preadv2(file, &mut into, position, ReadWriteFlags::NOWAIT),
-        Err(Errno::AGAIN)
-    )
-}
-
-/// Brings a stretch of a file into the page cache. The disk is waited for on another thread: the
-/// worker of this connection serves producers, too. Reads in order, so that the kernel reads ahead.
-async fn read_ahead(file: Arc<File>, position: u64, len: u64) -> io::Result<()> {
-    let read = move || {
-        let mut scratch = vec![0; READ_AHEAD];
-        let end = position + len;
-        let mut at = position;
-        while at < end {
-            let count = usize::try_from(end - at).map_or(READ_AHEAD, |left| left.min(READ_AHEAD));
-            match file.read_at(&mut scratch[..count], at)? {
-                // Truncated since: `sendfile` will tell.
-                0 => break,
-                read => at += read as u64,
-            }
-        }
-        Ok(())
-    };
-    tokio::task::spawn_blocking(read)
-        .await
-        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
-}
-
-#[cfg(test)]
-mod tests {
-    use rustix::fs::{Advice, fadvise};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn what_was_read_ahead_is_cached() {
-        let mut file = tempfile::tempfile().unwrap();
-        io::Write::write_all(&mut file, &[7; 1 << 20]).unwrap();
-        file.sync_all().unwrap();
-        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-        let file = Arc::new(file);
-        read_ahead(Arc::clone(&file), 0, 1 << 20).await.unwrap();
-        assert!(is_cached(&file, 0));
-        assert!(is_cached(&file, (1 << 20) - 1));
-        // Beyond the end there is nothing to wait for.
-        assert!(is_cached(&file, 1 << 21));
     }
 }
