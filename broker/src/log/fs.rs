@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
+use smallvec::SmallVec;
 
 /// Parts of one write: what changes of a batch, and what is written as it came.
 const MAX_PARTS: usize = 2;
@@ -190,13 +191,11 @@ impl Fs {
         if len > GATHER_MAX {
             return self.write_parts_at(file, path, parts, position);
         }
-        let mut gathered = [0; GATHER_MAX];
-        let mut at = 0;
+        let mut gathered: SmallVec<[u8; GATHER_MAX]> = SmallVec::new();
         for part in parts {
-            gathered[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
+            gathered.extend_from_slice(part);
         }
-        self.write_part_at(file, path, &gathered[..len], position)
+        self.write_part_at(file, path, &gathered, position)
     }
 
     fn write_part_at(
