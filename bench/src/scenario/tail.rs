@@ -2,6 +2,7 @@
 //! data does to producers.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -162,19 +163,29 @@ struct ColdReader {
 impl ColdReader {
     /// Puts the topic's files on the disk and out of the page cache.
     fn chill(system: &System, topic: &str) -> Result<()> {
-        for folder in std::fs::read_dir(system.data())? {
-            let folder = folder?;
-            if !folder.file_name().to_string_lossy().starts_with(topic) {
+        for entry in std::fs::read_dir(system.data())? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with(topic) {
                 continue;
             }
-            for file in std::fs::read_dir(folder.path())? {
-                let file = std::fs::File::open(file?.path())?;
-                file.sync_all()?;
-                fadvise(&file, 0, None, Advice::DontNeed)?;
+            // A broker has a folder for each partition, the floor a file.
+            if !entry.file_type()?.is_dir() {
+                chill_file(&entry.path())?;
+                continue;
+            }
+            for file in std::fs::read_dir(entry.path())? {
+                chill_file(&file?.path())?;
             }
         }
         Ok(())
     }
+}
+
+fn chill_file(path: &Path) -> Result<()> {
+    let file = std::fs::File::open(path)?;
+    file.sync_all()?;
+    fadvise(&file, 0, None, Advice::DontNeed)?;
+    Ok(())
 }
 
 impl Work for ColdReader {
@@ -250,7 +261,6 @@ pub(super) fn cold_reader() -> Vec<Scenario> {
             },
         )
         .targets(&[target("P3", Figure::P99Growth, Bar::AtMost(1.5))])
-        .without_floor()
         .at_most_pairs(5),
     ]
 }
