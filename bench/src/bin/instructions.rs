@@ -404,20 +404,20 @@ fn log_config() -> Result<LogConfig> {
     Ok(Config::from_pairs(&[])?.log_config(&Default::default()))
 }
 
-fn prepared(batch: &Batch) -> Result<Prepared> {
+fn prepared(batch: &Batch) -> Result<Prepared<'static>> {
     let partition = TopicPartition::new("topic", 0);
     let origin = Origin::Client;
-    let records = Bytes::from(batch.bytes.clone());
+    let records = batch.bytes.clone().leak();
     prepare(&partition, records, origin, &log_config()?, NOW)?.context("an empty set")
 }
 
 fn validate(batch_bytes: usize, record_bytes: usize) -> Result<Work> {
-    let records = Bytes::from(batch(batch_bytes, record_bytes)?.bytes);
+    let records = batch(batch_bytes, record_bytes)?.bytes;
     let partition = TopicPartition::new("topic", 0);
     let config = log_config()?;
     let origin = Origin::Client;
     Ok(Box::new(move || {
-        black_box(prepare(&partition, records.clone(), origin, &config, NOW)?);
+        black_box(prepare(&partition, &records, origin, &config, NOW)?);
         Ok(())
     }))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
-use self::wire::Request;
+use self::wire::{Head, Request};
 use super::context::Context;
 use super::dispatch::{caught, log_failure};
 use super::endpoint::{self, Leader, Node, current_leader};
@@ -51,8 +51,8 @@ pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
             return Outcome::Close(format!("Produce v{} cannot be read: {error}", cx.version));
         }
     };
-    let entries = entries(&request, &body);
-    let appended = caught(append(cx, &request, &entries))
+    let entries = once_each(request.entries);
+    let appended = caught(append(cx, request.head, &entries))
         .await
         .unwrap_or_else(|| {
             log_failure(cx);
@@ -66,7 +66,7 @@ pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
             leader: None,
         });
     }
-    if request.acks == 0 {
+    if request.head.acks == 0 {
         unanswered(cx, &answers)
     } else {
         respond(cx, &mut answers)
@@ -75,34 +75,28 @@ pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
 
 /// The records by partition, those of a topic side by side. As in Kafka the last entry of a partition
 /// named twice counts, so that nothing is appended twice.
-fn entries<'a>(request: &Request<'a>, body: &Bytes) -> Few<ToAppend<'a>> {
-    let to_append = |topic, partition, records| ToAppend {
-        partition: PartitionRef { topic, partition },
-        records: body.slice_ref(records),
-    };
-    let mut entries = SmallVec::with_capacity(request.entries.len());
-    if let [only] = &request.entries[..] {
-        entries.push(to_append(only.topic, only.partition, only.records));
+fn once_each(entries: Few<ToAppend<'_>>) -> Few<ToAppend<'_>> {
+    if entries.len() <= 1 {
         return entries;
     }
     let mut topics: IndexMap<&str, IndexMap<i32, &[u8]>> = IndexMap::default();
-    for entry in &request.entries {
-        let topic = topics.entry(entry.topic).or_default();
-        topic.insert(entry.partition, entry.records);
+    for ToAppend { partition, records } in entries {
+        let topic = topics.entry(partition.topic).or_default();
+        topic.insert(partition.partition, records);
     }
-    for (topic, partitions) in topics {
-        let partitions = partitions.into_iter();
-        entries.extend(partitions.map(|(index, records)| to_append(topic, index, records)));
-    }
-    entries
+    let each = topics.into_iter().flat_map(|(topic, partitions)| {
+        partitions
+            .into_iter()
+            .map(move |(partition, records)| ToAppend {
+                partition: PartitionRef { topic, partition },
+                records,
+            })
+    });
+    each.collect()
 }
 
 /// What became of each entry.
-async fn append(
-    cx: &Context<'_>,
-    request: &Request<'_>,
-    entries: &[ToAppend<'_>],
-) -> Few<Appended> {
+async fn append(cx: &Context<'_>, request: Head, entries: &[ToAppend<'_>]) -> Few<Appended> {
     match has_transactional_records(entries) {
         Ok(true) if !request.is_transactional => {
             let code = ErrorCode::TransactionalIdAuthorizationFailed;

@@ -57,7 +57,11 @@ impl OffsetsTopic for ReplicatedOffsetsTopic {
         required_acks: i16,
         timeout_ms: Millis,
     ) -> Append {
-        match self.replicas.append_built(partition, batch, required_acks) {
+        let (bytes, header) = batch;
+        let appended = self
+            .replicas
+            .append_built(partition, (&bytes, header), required_acks);
+        match appended {
             Err(code) => Append::Done(Err(code)),
             Ok((offset, None)) => Append::Done(Ok(offset)),
             Ok((offset, Some(unreplicated))) => {

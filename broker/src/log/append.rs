@@ -54,7 +54,7 @@ impl Log {
     /// Sequence checks, roll if needed, then one write. Offsets are given here.
     pub fn append_as_leader(
         &self,
-        batch: &Prepared,
+        batch: &Prepared<'_>,
         leader_epoch: LeaderEpoch,
     ) -> Result<AppendInfo, Error> {
         self.home.check_online()?;

@@ -7,7 +7,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,9 @@ use rustix::fs::FallocateFlags;
 
 /// Parts of one write: what changes of a batch, and what is written as it came.
 const MAX_PARTS: usize = 2;
+
+/// Bytes of parts that are copied together: cheaper than to hand the kernel a vector.
+const GATHER_MAX: usize = 512;
 
 /// What is asked of the file system; a [`Faults`] decides by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +153,8 @@ impl Fs {
         self.ask(Op::Read, path)?;
         let mut done = 0;
         while done < buffer.len() {
-            match file.read_at(&mut buffer[done..], position + done as u64) {
+            let read = rustix::io::pread(file, &mut buffer[done..], position + done as u64);
+            match read.map_err(io::Error::from) {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -171,8 +174,55 @@ impl Fs {
         }
     }
 
-    /// Writes all parts, at most [`MAX_PARTS`] and one after the other, from `position` on: one `pwritev` normally.
+    /// Writes all parts, at most [`MAX_PARTS`] and one after the other, from `position` on: normally one
+    /// `pwrite`, or one `pwritev` when they are more than a little.
     pub(super) fn write_all_at(
+        &self,
+        file: &File,
+        path: &Path,
+        parts: &[&[u8]],
+        position: u64,
+    ) -> FsResult<()> {
+        if let [part] = parts {
+            return self.write_part_at(file, path, part, position);
+        }
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len > GATHER_MAX {
+            return self.write_parts_at(file, path, parts, position);
+        }
+        let mut gathered = [0; GATHER_MAX];
+        let mut at = 0;
+        for part in parts {
+            gathered[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        self.write_part_at(file, path, &gathered[..len], position)
+    }
+
+    fn write_part_at(
+        &self,
+        file: &File,
+        path: &Path,
+        mut part: &[u8],
+        mut position: u64,
+    ) -> FsResult<()> {
+        while !part.is_empty() {
+            let limit = self.ask(Op::Write, path)?;
+            let once = &part[..part.len().min(limit)];
+            match rustix::io::pwrite(file, once, position).map_err(io::Error::from) {
+                Ok(0) => return at(path, Err(io::ErrorKind::WriteZero.into())),
+                Ok(n) => {
+                    position += n as u64;
+                    part = &part[n..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return at(path, Err(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_parts_at(
         &self,
         file: &File,
         path: &Path,
@@ -192,7 +242,7 @@ impl Fs {
                 rustix::io::pwritev(file, rest, position).map_err(io::Error::from)
             } else {
                 let first = &rest[0][..rest[0].len().min(limit)];
-                file.write_at(first, position)
+                rustix::io::pwrite(file, first, position).map_err(io::Error::from)
             };
             match result {
                 Ok(0) => return at(path, Err(io::ErrorKind::WriteZero.into())),

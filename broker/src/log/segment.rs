@@ -66,6 +66,8 @@ struct Tail {
     /// Bytes up to which blocks are reserved; 0 when none are.
     reserved_to: u64,
     reserve_ahead: u64,
+    /// Both indexes were seen not to be full, and nothing was added to them since.
+    index_has_room: bool,
 }
 
 /// Made once and not at every look into an index, which is at every append and fetch.
@@ -122,7 +124,7 @@ fn interval(config: &LogConfig) -> u64 {
 }
 
 impl Segment {
-    /// Creates an empty segment. Its index files appear with the first append, or at close.
+    /// Creates an empty segment with its index files.
     pub(super) fn create(
         place: &Arc<Place>,
         base_offset: Offset,
@@ -138,7 +140,7 @@ impl Segment {
             tail.reserved_to = whole;
         }
         let max_index = config.segment_index_bytes;
-        Ok(Self {
+        let segment = Self {
             base_offset,
             place: Arc::clone(place),
             log_path: path,
@@ -154,7 +156,9 @@ impl Segment {
             time_index: RwLock::new(TimeIndex::new_empty(base_offset, max_index)),
             txn_index: Mutex::new(TxnIndex::new_empty()),
             tail: Mutex::new(tail),
-        })
+        };
+        segment.extend_indexes()?;
+        Ok(segment)
     }
 
     /// Takes over a segment found on disk, `size` bytes long. Opens nothing.
@@ -420,15 +424,8 @@ impl Segment {
         let mut tail = self.tail.lock();
         if position == 0 {
             tail.first_timestamp = Some(largest.timestamp);
-            // Kafka has both from the start; a segment that takes no data needs none.
-            self.offset_index
-                .write()
-                .file()
-                .extend(&self.at(INDEX_SUFFIX))?;
-            self.time_index
-                .write()
-                .file()
-                .extend(&self.at(TIME_INDEX_SUFFIX))?;
+            // They were cut if it was closed, or truncated, while it was empty.
+            self.extend_indexes()?;
         }
         self.reserve(&mut tail, file, position, len);
         self.dirty.store(true, Ordering::Relaxed);
@@ -448,10 +445,22 @@ impl Segment {
                 .write()
                 .append(&self.at(TIME_INDEX_SUFFIX), max, false)?;
             tail.bytes_since_index_entry = 0;
+            tail.index_has_room = false;
         }
         tail.bytes_since_index_entry += len;
         self.size.store(position + len, Ordering::Release);
         Ok(position)
+    }
+
+    fn extend_indexes(&self) -> FsResult<()> {
+        self.offset_index
+            .write()
+            .file()
+            .extend(&self.at(INDEX_SUFFIX))?;
+        self.time_index
+            .write()
+            .file()
+            .extend(&self.at(TIME_INDEX_SUFFIX))
     }
 
     /// Reserves blocks ahead of a segment that grows, more the more it grows: writes into
@@ -527,7 +536,8 @@ impl Segment {
         if size == 0 {
             return Ok(false);
         }
-        let waited = match self.first_timestamp()? {
+        let mut tail = self.tail.lock();
+        let waited = match self.first_timestamp_in(&mut tail)? {
             // A client may send any timestamp.
             Some(first) if first >= 0 => max_timestamp.saturating_sub(first),
             _ => clock.now() - self.created.load(Ordering::Relaxed),
@@ -535,30 +545,23 @@ impl Segment {
         if waited > config.segment_ms - self.roll_jitter_ms {
             return Ok(true);
         }
-        self.is_an_index_full()
+        if !tail.index_has_room {
+            tail.index_has_room = !self.is_an_index_full()?;
+        }
+        Ok(!tail.index_has_room)
     }
 
     fn is_an_index_full(&self) -> FsResult<bool> {
-        let look = || {
-            let (offsets, times) = (self.offset_index.read(), self.time_index.read());
-            let is_loaded = offsets.is_loaded() && times.is_loaded();
-            (is_loaded, offsets.is_full() || times.is_full())
-        };
-        if let (true, is_full) = look() {
-            return Ok(is_full);
-        }
         self.load_offset_index()?;
         self.load_time_index()?;
-        Ok(look().1)
+        Ok(self.offset_index.read().is_full() || self.time_index.read().is_full())
     }
 
-    fn first_timestamp(&self) -> FsResult<Option<Millis>> {
-        if let Some(first) = self.tail.lock().first_timestamp {
-            return Ok(Some(first));
+    fn first_timestamp_in(&self, tail: &mut Tail) -> FsResult<Option<Millis>> {
+        if tail.first_timestamp.is_none() {
+            tail.first_timestamp = self.walk(0, self.size(), |batch| Some(batch.max_timestamp))?;
         }
-        let first = self.walk(0, self.size(), |batch| Some(batch.max_timestamp))?;
-        self.tail.lock().first_timestamp = first;
-        Ok(first)
+        Ok(tail.first_timestamp)
     }
 
     /// No more appends: final time index entry, files cut to their content.
@@ -567,6 +570,7 @@ impl Segment {
             return Ok(());
         }
         let mut tail = self.tail.lock();
+        tail.index_has_room = false;
         let max = self.max_timestamp_in(&mut tail)?;
         self.load_offset_index()?;
         {
@@ -780,6 +784,7 @@ impl Segment {
         };
         tail.max_timestamp = Some(max);
         if index {
+            tail.index_has_room = false;
             self.offset_index.write().append(
                 &self.at(INDEX_SUFFIX),
                 batch.last_offset,

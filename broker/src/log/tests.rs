@@ -1,5 +1,6 @@
 //! Whole logs on a temporary disk: what is written is read, also after a stop of either kind.
 
+use std::borrow::Cow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -120,13 +121,12 @@ impl Bench {
     }
 }
 
-fn prepare(records: &[NewRecord], options: &BatchOptions) -> Prepared {
+fn prepare(records: &[NewRecord], options: &BatchOptions) -> Prepared<'static> {
     let bytes = build_batch(records, options);
     let header = *Batch::parse(&bytes).unwrap().header();
     Prepared {
-        bytes,
+        bytes: Cow::Owned(bytes.into()),
         header,
-        max_timestamp_offset_delta: header.last_offset_delta,
         log_append_time: -1,
     }
 }
@@ -140,18 +140,23 @@ fn record(timestamp: Millis, value: &[u8]) -> NewRecord {
 }
 
 /// A batch of `count` records of about `size` bytes, all with one timestamp.
-fn batch_at(timestamp: Millis, count: usize, size: usize) -> Prepared {
+fn batch_at(timestamp: Millis, count: usize, size: usize) -> Prepared<'static> {
     let records: Vec<_> = (0..count)
         .map(|_| record(timestamp, &vec![b'x'; size]))
         .collect();
     prepare(&records, &BatchOptions::default())
 }
 
-fn batch(count: usize) -> Prepared {
+fn batch(count: usize) -> Prepared<'static> {
     batch_at(NOW, count, 10)
 }
 
-fn idempotent(id: ProducerId, epoch: ProducerEpoch, sequence: i32, count: usize) -> Prepared {
+fn idempotent(
+    id: ProducerId,
+    epoch: ProducerEpoch,
+    sequence: i32,
+    count: usize,
+) -> Prepared<'static> {
     let records: Vec<_> = (0..count).map(|_| record(NOW, b"v")).collect();
     prepare(
         &records,

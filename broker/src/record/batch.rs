@@ -8,7 +8,9 @@
 //! from 61. Base offset and leader epoch lie outside the CRC, so a leader patches them in place.
 //! Sources: `DefaultRecordBatch`, `ByteBufferLogInputStream`, `FileLogInputStream`.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::borrow::Cow;
+
+use bytes::BufMut;
 
 use super::Error;
 use super::compress::Codec;
@@ -386,14 +388,14 @@ impl<'a> Iterator for BatchIter<'a> {
 
 /// A copy of `batch` with another timestamp type and max timestamp, CRC computed anew; the batch
 /// itself when nothing changes.
-pub fn with_max_timestamp(
-    batch: Bytes,
+pub fn with_max_timestamp<'a>(
+    batch: &'a [u8],
     header: &BatchHeader,
     timestamp_type: TimestampType,
     max_timestamp: Millis,
-) -> (Bytes, BatchHeader) {
+) -> (Cow<'a, [u8]>, BatchHeader) {
     if header.timestamp_type() == timestamp_type && header.max_timestamp == max_timestamp {
-        return (batch, *header);
+        return (Cow::Borrowed(batch), *header);
     }
     let mut patched = *header;
     patched.max_timestamp = max_timestamp;
@@ -403,12 +405,12 @@ pub fn with_max_timestamp(
             TimestampType::CreateTime => 0,
             TimestampType::LogAppendTime => LOG_APPEND_TIME,
         };
-    let mut bytes = BytesMut::with_capacity(batch.len());
+    let mut bytes = Vec::with_capacity(batch.len());
     patched.put(&mut bytes);
     bytes.extend_from_slice(&batch[HEADER_LEN..]);
     patched.crc = crc32c::crc32c(&bytes[ATTRIBUTES_AT..]);
     bytes[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&patched.crc.to_be_bytes());
-    (bytes.freeze(), patched)
+    (Cow::Owned(bytes), patched)
 }
 
 // The callers give slices that hold the field: a header of 61 bytes or a start of 12.

@@ -9,6 +9,8 @@
 //! compacted topic, time limits, a change of codec or format, or a max timestamp that cannot be
 //! right); Kafka always unpacks.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::Error;
@@ -35,14 +37,11 @@ pub enum Origin {
 /// Exactly one checked v2 batch, ready to be appended: base offset 0, deltas 0..n−1, CRC right.
 /// The log patches base offset and leader epoch (outside the CRC) as it writes.
 #[derive(Debug, Clone)]
-pub struct Prepared {
-    /// The whole batch; a slice of the request's frame when nothing had to change.
-    pub bytes: Bytes,
+pub struct Prepared<'a> {
+    /// The whole batch; that of the request when nothing had to change.
+    pub bytes: Cow<'a, [u8]>,
     /// The header of `bytes`.
     pub header: BatchHeader,
-    /// Offset delta that the time index gets for the max timestamp: the last record's, as in 3.9
-    /// (`shallowOffsetOfMaxTimestamp`), whichever record has it.
-    pub max_timestamp_offset_delta: i32,
     /// −1 under CreateTime, else the append time (milliseconds) to tell the producer.
     pub log_append_time: Millis,
 }
@@ -99,20 +98,20 @@ impl From<Error> for Rejected {
 ///
 /// `None`: there is nothing to append. Produce v0–2 may bring an empty set, to which Kafka answers
 /// NONE with base offset −1.
-pub fn prepare(
+pub fn prepare<'a>(
     topic_partition: &TopicPartition,
-    records: Bytes,
+    records: &'a [u8],
     origin: Origin,
     config: &LogConfig,
     now: Millis,
-) -> Result<Option<Prepared>, Rejected> {
+) -> Result<Option<Prepared<'a>>, Rejected> {
     let preparation = Preparation {
         topic_partition,
         origin,
         config,
         now,
     };
-    let Some(set) = preparation.analyze(&records)? else {
+    let Some(set) = preparation.analyze(records)? else {
         return Ok(None);
     };
     if set.more_than_one && (set.magic == 2 || set.codec != Codec::None) {
@@ -121,28 +120,29 @@ pub fn prepare(
         ));
     }
     let (target, level) = preparation.target(set.codec);
+    let records = &records[..set.valid_bytes];
     let (bytes, header) = if set.magic == 2 {
-        preparation.prepare_batch(records.slice(..set.valid_bytes), target, level)?
+        preparation.prepare_batch(records, target, level)?
     } else {
-        upconvert::up_convert(
+        owned(upconvert::up_convert(
             &preparation,
-            &records[..set.valid_bytes],
+            records,
             &set,
             target,
             level,
-        )?
+        )?)
     };
     preparation.finished(bytes, header).map(Some)
 }
 
 /// What [`prepare`] would make of a batch that a coordinator of this broker has just built: its CRC
 /// and its records need no second look, only its size does, and whether the topic wants it otherwise.
-pub fn prepare_built(
+pub fn prepare_built<'a>(
     topic_partition: &TopicPartition,
-    (bytes, header): (Bytes, BatchHeader),
+    (bytes, header): (&'a [u8], BatchHeader),
     config: &LogConfig,
     now: Millis,
-) -> Result<Prepared, Rejected> {
+) -> Result<Prepared<'a>, Rejected> {
     let preparation = Preparation {
         topic_partition,
         origin: Origin::Coordinator,
@@ -157,7 +157,7 @@ pub fn prepare_built(
         return prepared.ok_or_else(|| Rejected::invalid("a batch of no bytes".to_owned()));
     }
     preparation.check_batch_size(header.size())?;
-    preparation.finished(bytes, header)
+    preparation.finished(Cow::Borrowed(bytes), header)
 }
 
 /// Contract §7.1 rows 4 and 5: Produce v3+ brings exactly one batch of magic 2; zstd needs v7.
@@ -295,7 +295,11 @@ impl Preparation<'_> {
     }
 
     /// What is to be appended, if it fits a segment.
-    fn finished(&self, bytes: Bytes, header: BatchHeader) -> Result<Prepared, Rejected> {
+    fn finished<'a>(
+        &self,
+        bytes: Cow<'a, [u8]>,
+        header: BatchHeader,
+    ) -> Result<Prepared<'a>, Rejected> {
         let config = self.config;
         if header.size() > config.segment_bytes as usize {
             return Err(Rejected::new(
@@ -312,7 +316,6 @@ impl Preparation<'_> {
         Ok(Prepared {
             bytes,
             header,
-            max_timestamp_offset_delta: header.last_offset_delta,
             log_append_time: match config.message_timestamp_type {
                 TimestampType::CreateTime => -1,
                 TimestampType::LogAppendTime => self.now,
@@ -375,27 +378,27 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    fn prepare_batch(
+    fn prepare_batch<'a>(
         &self,
-        bytes: Bytes,
+        bytes: &'a [u8],
         target: Codec,
         level: i32,
-    ) -> Result<(Bytes, BatchHeader), Rejected> {
-        let batch = Batch::parse(&bytes)?;
+    ) -> Result<(Cow<'a, [u8]>, BatchHeader), Rejected> {
+        let batch = Batch::parse(bytes)?;
         let header = *batch.header();
         self.check_header(&header)?;
         let source = header.codec()?;
         // Control records stay uncompressed whatever the topic says.
         let in_place = source == target || (source == Codec::None && header.is_control());
         if !in_place {
-            return self.rebuild(&batch, target, level);
+            return self.rebuild(&batch, target, level).map(owned);
         }
         let max_timestamp = if source == Codec::None {
             self.walk(&batch, true)?.max_timestamp
         } else if self.must_look_inside(&header) {
             let walked = self.walk(&batch, false)?;
             if !walked.consecutive {
-                return self.rebuild(&batch, target, level);
+                return self.rebuild(&batch, target, level).map(owned);
             }
             walked.max_timestamp
         } else {
@@ -505,6 +508,11 @@ impl Preparation<'_> {
         self.check_converted_size(bytes.len())?;
         Ok((bytes, header))
     }
+}
+
+/// A batch that was made anew.
+fn owned<'a>((bytes, header): (Bytes, BatchHeader)) -> (Cow<'a, [u8]>, BatchHeader) {
+    (Cow::Owned(bytes.into()), header)
 }
 
 /// What a walk over the records found.

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -21,10 +20,11 @@ use crate::types::{Offset, PartitionRef, TopicPartition};
 const YIELD_BYTES: usize = 1 << 20;
 
 /// Records for one partition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ToAppend<'a> {
     pub partition: PartitionRef<'a>,
-    pub records: Bytes,
+    /// As they came.
+    pub records: &'a [u8],
 }
 
 /// What became of one partition's records.
@@ -156,7 +156,7 @@ impl ReplicaManager {
         let lag = self.lag();
         let prepared = prepare(
             topic_partition,
-            entry.records.clone(),
+            entry.records,
             Origin::Client,
             &log.config(),
             lag.now,
@@ -199,7 +199,7 @@ impl ReplicaManager {
     pub fn append_built(
         &self,
         topic_partition: &TopicPartition,
-        batch: (Bytes, BatchHeader),
+        batch: (&[u8], BatchHeader),
         required_acks: i16,
     ) -> Result<(Offset, Option<Unreplicated>), ErrorCode> {
         let partition = self.online_partition(topic_partition)?;

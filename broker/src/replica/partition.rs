@@ -219,7 +219,7 @@ impl Partition {
     /// Appends as leader, moves the high watermark, and signals those who wait for either.
     pub fn append_as_leader(
         &self,
-        batch: &Prepared,
+        batch: &Prepared<'_>,
         required_acks: i16,
         lag: Lag,
     ) -> Result<AppendInfo, crate::log::Error> {

@@ -338,7 +338,7 @@ fn batch(records: usize, value_bytes: usize) -> Bytes {
 fn to_append(index: i32, records: usize, value_bytes: usize) -> ToAppend<'static> {
     ToAppend {
         partition: named(index),
-        records: batch(records, value_bytes),
+        records: Vec::from(batch(records, value_bytes)).leak(),
     }
 }
 
@@ -901,7 +901,7 @@ async fn offsets_are_found_by_time() {
         );
         let entry = ToAppend {
             partition: named(0),
-            records,
+            records: &records,
         };
         fixture
             .replicas
@@ -1076,7 +1076,7 @@ async fn a_duplicate_of_an_idempotent_producer_is_answered_and_not_appended() {
     for _ in 0..2 {
         let entry = ToAppend {
             partition: named(0),
-            records: records.clone(),
+            records: &records,
         };
         let appended = fixture
             .replicas

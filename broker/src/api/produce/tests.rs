@@ -29,7 +29,7 @@ fn a_batch_without_a_beginning_fails_the_request_unless_a_transaction_comes_firs
     let broken = Bytes::from_static(&[0; 100]);
     let look = |records: Vec<Bytes>| {
         let entries: Vec<_> = (0..)
-            .zip(records)
+            .zip(&records)
             .map(|(partition, records)| ToAppend {
                 partition: PartitionRef {
                     topic: "t",
@@ -98,10 +98,10 @@ proptest! {
     ) {
         let body = encoded(version, id.as_deref(), acks, timeout_ms, &topics);
         let request = Request::read(version, &body).unwrap();
-        prop_assert_eq!(request.is_transactional, id.is_some() && version >= 3);
-        prop_assert_eq!((request.acks, request.timeout_ms), (acks, timeout_ms));
+        prop_assert_eq!(request.head.is_transactional, id.is_some() && version >= 3);
+        prop_assert_eq!((request.head.acks, request.head.timeout_ms), (acks, timeout_ms));
         let read: Vec<_> = request.entries.iter()
-            .map(|entry| (entry.topic, entry.partition, entry.records))
+            .map(|entry| (entry.partition.topic, entry.partition.partition, entry.records))
             .collect();
         let written: Vec<_> = topics.iter()
             .flat_map(|(topic, partitions)| partitions.iter().map(move |(partition, records)| {

@@ -3,12 +3,13 @@
 
 use smallvec::SmallVec;
 
-use super::{Answer, Node, endpoint};
+use super::{Answer, Few, Node, endpoint};
 use crate::error::ErrorCode;
 use crate::net::Response;
 use crate::net::guard::{Error, Fields};
 use crate::net::out::Out;
-use crate::types::{Millis, Offset};
+use crate::replica::ToAppend;
+use crate::types::{Millis, Offset, PartitionRef};
 
 /// Versions with compact lengths and tag sections.
 const FLEXIBLE: i16 = 9;
@@ -18,19 +19,17 @@ const ENTRY_MEMORY: usize = 64;
 /// A request as it lies in its frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Request<'a> {
+    pub(super) head: Head,
+    pub(super) entries: Few<ToAppend<'a>>,
+}
+
+/// What is asked for all partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
     pub(super) is_transactional: bool,
     pub(super) acks: i16,
     /// Milliseconds.
     pub(super) timeout_ms: i32,
-    pub(super) entries: SmallVec<[Entry<'a>; 1]>,
-}
-
-/// One partition's records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry<'a> {
-    pub(super) topic: &'a str,
-    pub(super) partition: i32,
-    pub(super) records: &'a [u8],
 }
 
 impl<'a> Request<'a> {
@@ -51,21 +50,20 @@ impl<'a> Request<'a> {
                 let partition = fields.i32()?;
                 let records = fields.nullable_data()?.unwrap_or_default();
                 fields.no_tags()?;
-                entries.push(Entry {
-                    topic,
-                    partition,
+                entries.push(ToAppend {
+                    partition: PartitionRef { topic, partition },
                     records,
                 });
             }
             fields.no_tags()?;
         }
         fields.no_tags()?;
-        Ok(Self {
+        let head = Head {
             is_transactional,
             acks,
             timeout_ms,
-            entries,
-        })
+        };
+        Ok(Self { head, entries })
     }
 }
 

@@ -309,7 +309,7 @@ impl Node {
             .append_records(
                 &[ToAppend {
                     partition: partition().as_partition(),
-                    records,
+                    records: &records,
                 }],
                 |_| None,
                 acks,

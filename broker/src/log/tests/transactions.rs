@@ -3,7 +3,7 @@
 use super::*;
 use crate::record::control::{EndTxn, end_txn_marker};
 
-fn transactional(id: ProducerId, sequence: i32, count: usize) -> Prepared {
+fn transactional(id: ProducerId, sequence: i32, count: usize) -> Prepared<'static> {
     let records: Vec<_> = (0..count).map(|_| record(NOW, b"t")).collect();
     prepare(
         &records,
@@ -17,13 +17,12 @@ fn transactional(id: ProducerId, sequence: i32, count: usize) -> Prepared {
     )
 }
 
-fn marker(id: ProducerId, end: EndTxn) -> Prepared {
+fn marker(id: ProducerId, end: EndTxn) -> Prepared<'static> {
     let bytes = end_txn_marker(id, 0, end, 0, NOW);
     let header = *Batch::parse(&bytes).unwrap().header();
     Prepared {
-        bytes,
+        bytes: Cow::Owned(bytes.into()),
         header,
-        max_timestamp_offset_delta: 0,
         log_append_time: -1,
     }
 }
@@ -79,7 +78,7 @@ fn the_last_stable_offset_waits_for_markers_and_aborts_are_told() {
         ..LogConfig::default()
     });
     let log = bench.log();
-    let append = |log: &Log, batch: &Prepared| {
+    let append = |log: &Log, batch: &Prepared<'_>| {
         let info = log.append_as_leader(batch, 0).unwrap();
         log.advance_high_watermark(log.log_end_offset());
         info.base_offset
