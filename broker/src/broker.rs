@@ -471,10 +471,7 @@ async fn open_logs(
         .collect();
     let manager = ManagerConfig {
         log_dirs: config.log_dirs().to_vec(),
-        num_recovery_threads_per_data_dir: usize::try_from(
-            config.num_recovery_threads_per_data_dir(),
-        )
-        .unwrap_or(1),
+        num_recovery_threads_per_data_dir: config.recovery_threads(),
         default_log_config: config.log_config(&Properties::new()),
         retention_check_interval_ms: config.log_retention_check_interval_ms(),
         flush_scheduler_interval_ms: config.log_flush_scheduler_interval_ms(),

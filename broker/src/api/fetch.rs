@@ -7,6 +7,7 @@
 mod wire;
 
 use std::os::unix::fs::FileExt;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,7 +52,8 @@ pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
             return Outcome::Close(format!("Fetch v{} cannot be read: {error}", cx.version));
         }
     };
-    let response = caught(respond(cx, request)).await.unwrap_or_else(|| {
+    let reading = pin!(respond(cx, request));
+    let response = caught(reading).await.unwrap_or_else(|| {
         log_failure(cx);
         None
     });

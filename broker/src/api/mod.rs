@@ -126,8 +126,8 @@ macro_rules! call {
         match dispatch::decode::<$request>($cx, &$body) {
             Err(reason) => Outcome::Close(reason),
             Ok(request) => {
-                let handling = Box::pin($file::handle($cx, request));
-                match dispatch::caught(handling).await {
+                let mut handling = Box::pin($file::handle($cx, request));
+                match dispatch::caught(handling.as_mut()).await {
                     Some(response) => dispatch::respond($cx, &response),
                     None => dispatch::refused($cx, &$body, $file::refuse),
                 }

@@ -5,6 +5,8 @@
 
 mod wire;
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
@@ -32,12 +34,11 @@ pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
         }
     };
     let entries = last_of_each(&request.entries);
-    let codes = caught(commit(cx, &request, &entries))
-        .await
-        .unwrap_or_else(|| {
-            log_failure(cx);
-            smallvec![ErrorCode::UnknownServerError; entries.len()]
-        });
+    let committing = pin!(commit(cx, &request, &entries));
+    let codes = caught(committing).await.unwrap_or_else(|| {
+        log_failure(cx);
+        smallvec![ErrorCode::UnknownServerError; entries.len()]
+    });
     let response = wire::response(cx.version, cx.correlation_id, &entries, &codes);
     Outcome::Respond(response)
 }

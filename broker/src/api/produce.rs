@@ -53,7 +53,6 @@ pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
         }
     };
     let entries = once_each(request.entries);
-    // Pinned here: to move it costs as much as a small append.
     let appending = pin!(append(cx, request.head, &entries));
     let appended = caught(appending).await.unwrap_or_else(|| {
         log_failure(cx);

@@ -13,6 +13,7 @@ use crate::types::{BrokerId, Millis};
 
 const MILLIS_PER_MINUTE: i64 = 60_000;
 const MILLIS_PER_HOUR: i64 = 3_600_000;
+const UNSET_RECOVERY_THREADS: usize = 2;
 
 /// The parsed forms, made once per [`Config`].
 #[derive(Debug, Clone, Default)]
@@ -78,6 +79,18 @@ impl Config {
     /// `log.dirs`, else `log.dir`; never empty.
     pub fn log_dirs(&self) -> &[PathBuf] {
         &self.effective.log_dirs
+    }
+
+    /// Threads that recover the logs of one log dir: `num.recovery.threads.per.data.dir` where it is set.
+    /// Where it is not, two, which is Kafka 4's default (3.9's is 1): while one waits for the disk or
+    /// the copy out of the page cache, the other checks CRCs.
+    pub fn recovery_threads(&self) -> usize {
+        let configured = usize::try_from(self.num_recovery_threads_per_data_dir()).unwrap_or(1);
+        if self.is_set("num.recovery.threads.per.data.dir") {
+            configured
+        } else {
+            configured.max(UNSET_RECOVERY_THREADS)
+        }
     }
 
     /// `max.connections.per.ip.overrides`: limit by address or host name.

@@ -669,7 +669,7 @@ keys! {
     ("log.preallocate", get log_preallocate, Bool, "false", Any, Medium, ClusterWide, public, Effective,
         "Gives a new segment its full size on disk at once."),
     ("num.recovery.threads.per.data.dir", get num_recovery_threads_per_data_dir, Int, "1", AtLeast(1), High, ClusterWide, public, Effective,
-        "Threads per log directory that recover logs at start and flush them at stop."),
+        "Threads per log directory that recover logs at start and flush them at stop; two where it is not set."),
     ("auto.create.topics.enable", get auto_create_topics_enable, Bool, "true", Any, High, ReadOnly, public, Effective,
         "Creates a topic when a client first asks for it."),
     ("min.insync.replicas", get min_insync_replicas, Int, "1", AtLeast(1), High, ClusterWide, public, Effective,

@@ -155,6 +155,19 @@ fn several_keys_make_one_duration() {
 }
 
 #[test]
+fn recoveries_take_two_threads_unless_told() {
+    const KEY: &str = "num.recovery.threads.per.data.dir";
+    for (set, expect) in [(None, 2), (Some("1"), 1), (Some("7"), 7)] {
+        let pairs: Vec<_> = set.map(|value| (KEY, value)).into_iter().collect();
+        let config = Config::from_pairs(&pairs).unwrap();
+        assert_eq!(config.recovery_threads(), expect);
+        // Shown as Kafka shows it.
+        let shown = config.num_recovery_threads_per_data_dir();
+        assert_eq!(shown.to_string(), set.unwrap_or("1"));
+    }
+}
+
+#[test]
 fn log_dirs_win_over_log_dir() {
     let dirs = |pairs: &[(&str, &str)]| Config::from_pairs(pairs).unwrap().log_dirs().to_vec();
     assert_eq!(dirs(&[]), [PathBuf::from("/tmp/kafka-logs")]);
