@@ -1,7 +1,8 @@
 //! The floor: what this machine allows a server that keeps none of Kafka's rules. It reads a frame,
 //! checks the CRC, sets the base offset, writes with one `pwrite` and answers; a fetch is one
 //! `sendfile`. A task per connection on a runtime of two workers, as the broker has; a file and a
-//! list of positions per partition. No topics, epochs, indexes, sessions or waiting.
+//! list of positions per partition. A fetch that finds nothing waits for the next append to the first
+//! partition it asks for. No topics, epochs, indexes or sessions.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -9,7 +10,9 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, BytesMut};
@@ -26,6 +29,7 @@ use rustix::fs::{FallocateFlags, fallocate, sendfile};
 use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use crate::records;
 use crate::wire::{self, put_compact, put_uvarint};
@@ -35,6 +39,8 @@ const RESERVE: u64 = 16 << 20;
 /// A smaller piece is cheaper to copy.
 const SENDFILE_MIN: usize = 8 * 1024;
 const SENDFILE_MAX: usize = 512 * 1024;
+/// How long a fetch waits for records.
+const MAX_WAIT: Duration = Duration::from_millis(500);
 
 /// Serves until it is killed.
 pub fn serve(port: u16, folder: &Path) -> Result<()> {
@@ -78,6 +84,16 @@ struct Store {
 struct Partition {
     file: File,
     end: Mutex<End>,
+    grown: Notify,
+}
+
+/// What a fetch gets of one partition.
+struct Found {
+    index: i32,
+    partition: Arc<Partition>,
+    position: u64,
+    bytes: usize,
+    end: i64,
 }
 
 #[derive(Default)]
@@ -105,6 +121,7 @@ impl Store {
         let created = Arc::new(Partition {
             file,
             end: Mutex::default(),
+            grown: Notify::new(),
         });
         partitions.insert((topic.to_vec(), partition), Arc::clone(&created));
         Ok(created)
@@ -151,6 +168,8 @@ impl Partition {
         end.batches.push((base_offset, position));
         end.position = after;
         end.offset += i64::from(records);
+        drop(end);
+        self.grown.notify_waiters();
         Ok(base_offset)
     }
 
@@ -252,6 +271,47 @@ impl Connection {
         Ok(())
     }
 
+    /// Partition, offset and most bytes of each, in the order of `wanted`.
+    fn find(&mut self, topic: &[u8], wanted: &[(i32, i64, usize)]) -> Result<Vec<Found>> {
+        let mut all = Vec::with_capacity(wanted.len());
+        for &(index, offset, max_bytes) in wanted {
+            let partition = self.partition(topic, index)?;
+            let (position, bytes, end) = partition.find(offset, max_bytes);
+            all.push(Found {
+                index,
+                partition,
+                position,
+                bytes,
+                end,
+            });
+        }
+        Ok(all)
+    }
+
+    async fn find_or_wait(
+        &mut self,
+        topic: &[u8],
+        wanted: &[(i32, i64, usize)],
+    ) -> Result<Vec<Found>> {
+        let is_nothing = |found: &[Found]| found.iter().all(|found| found.bytes == 0);
+        let found = self.find(topic, wanted)?;
+        let first = match found.first() {
+            Some(first) if is_nothing(&found) => Arc::clone(&first.partition),
+            _ => return Ok(found),
+        };
+        self.flush(SendFlags::empty()).await?;
+        let mut grown = pin!(first.grown.notified());
+        grown.as_mut().enable();
+        // What came before the last line wakes nobody.
+        let found = self.find(topic, wanted)?;
+        if !is_nothing(&found) {
+            return Ok(found);
+        }
+        // Nothing, in time, is an answer too.
+        let _ = tokio::time::timeout(MAX_WAIT, grown).await;
+        self.find(topic, wanted)
+    }
+
     async fn fetch(&mut self, frame: &[u8]) -> Result<()> {
         let mut name = Vec::new();
         let mut wanted = Vec::with_capacity(1);
@@ -262,12 +322,7 @@ impl Connection {
             wanted.push((partition, offset, usize::try_from(max_bytes)?));
             Ok(())
         })?;
-        let mut found = Vec::with_capacity(wanted.len());
-        for (index, offset, max_bytes) in wanted {
-            let partition = self.partition(&name, index)?;
-            let (position, bytes, end) = partition.find(offset, max_bytes);
-            found.push((index, partition, position, bytes, end));
-        }
+        let found = self.find_or_wait(&name, &wanted).await?;
         let start = self.begin_response(frame);
         self.out.extend([0; 10]);
         put_uvarint(&mut self.out, 2);
@@ -276,7 +331,14 @@ impl Connection {
         // Records lie between pieces of the response: its length is known before it is whole.
         let mut pieces = Vec::with_capacity(found.len());
         let mut records = 0;
-        for (index, partition, position, bytes, end) in found {
+        for found in found {
+            let Found {
+                index,
+                partition,
+                position,
+                bytes,
+                end,
+            } = found;
             self.out.extend(index.to_be_bytes());
             self.out.extend(0_i16.to_be_bytes());
             self.out.extend(end.to_be_bytes());

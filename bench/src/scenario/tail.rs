@@ -144,7 +144,6 @@ pub(super) fn fixed_rates() -> Vec<Scenario> {
                 target("P4", Figure::EndToEndP50, Bar::OfKafka(0.25)),
                 target("P4", Figure::EndToEndP99, Bar::OfKafka(0.5)),
             ])
-            .without_floor()
     };
     vec![
         of(

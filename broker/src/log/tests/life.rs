@@ -141,12 +141,14 @@ fn files_are_kafkas_while_running_and_after_a_clean_stop() {
     let log = bench.log();
     let id = crate::types::random_uuid();
     log.assign_topic_id(id).unwrap();
+    let len = |name: &str| std::fs::metadata(bench.file(name)).unwrap().len();
+    let index_lens = || ["index", "timeindex"].map(|name| len(&format!("{:020}.{name}", 0)));
+    let largest = [10_485_760, 10_485_756];
+    assert_eq!(index_lens(), largest, "before the first record");
     for _ in 0..3 {
         log.append_as_leader(&batch_at(NOW, 1, 5000), 0).unwrap();
     }
-    let len = |name: &str| std::fs::metadata(bench.file(name)).unwrap().len();
-    assert_eq!(len("00000000000000000000.index"), 10_485_760);
-    assert_eq!(len("00000000000000000000.timeindex"), 10_485_756);
+    assert_eq!(index_lens(), largest);
     assert_eq!(
         std::fs::read_to_string(bench.file("partition.metadata")).unwrap(),
         format!("version: 0\ntopic_id: {}", format_uuid(id))
