@@ -401,7 +401,19 @@ pub fn create_topics(connection: &mut Connection, topics: &[(String, i32)]) -> R
                 })
                 .collect(),
         );
-    let response = connection.call(&request, 5)?;
+    let deadline = Instant::now() + TOPIC;
+    let response = loop {
+        let response = connection.call(&request, 5)?;
+        // A broker that has just started answers before its controller has counted it.
+        let counts_no_broker = response
+            .topics
+            .iter()
+            .any(|topic| topic.error_code == ResponseError::InvalidReplicationFactor.code());
+        if !counts_no_broker || Instant::now() >= deadline {
+            break response;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
     for topic in &response.topics {
         ensure!(
             topic.error_code == 0 || topic.error_code == ResponseError::RequestTimedOut.code(),

@@ -139,11 +139,10 @@ impl Work for Tail {
 
 pub(super) fn fixed_rates() -> Vec<Scenario> {
     let of = |name, about, rate| {
-        Scenario::shared(name, about, Tail { rate, seconds: 2 })
-            .targets(&[
-                target("P4", Figure::EndToEndP50, Bar::OfKafka(0.25)),
-                target("P4", Figure::EndToEndP99, Bar::OfKafka(0.5)),
-            ])
+        Scenario::shared(name, about, Tail { rate, seconds: 2 }).targets(&[
+            target("P4", Figure::EndToEndP50, Bar::OfKafka(0.25)),
+            target("P4", Figure::EndToEndP99, Bar::OfKafka(0.5)),
+        ])
     };
     vec![
         of(
