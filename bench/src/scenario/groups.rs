@@ -40,7 +40,7 @@ const LEAVE: i16 = 5;
 const COMMIT: i16 = 8;
 const OFFSETS: i16 = 7;
 /// Of a member that has joined, until all have; Java's client takes 3 s, which would hide the broker.
-const BETWEEN_HEARTBEATS: Duration = Duration::from_millis(20);
+const BETWEEN_HEARTBEATS: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn group_id(name: &str) -> GroupId {
