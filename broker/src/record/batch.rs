@@ -238,6 +238,7 @@ pub struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// Views the batch at the start of `bytes`; more may follow it. The CRC is not checked.
+    #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let header = BatchHeader::parse(bytes)?;
         let bytes = bytes.get(..header.size()).ok_or(Error::RecordCut {
@@ -298,13 +299,22 @@ impl<'a> Frame<'a> {
         legacy::Message::parse(self.prefix.base_offset, &self.bytes[LOG_OVERHEAD..])
     }
 
-    /// Checks size and CRC (CRC-32C for v2, CRC-32 before).
-    pub fn ensure_valid(&self) -> Result<(), Error> {
+    /// Checks size and CRC (CRC-32C for v2, CRC-32 before); the batch, when it is of v2.
+    #[inline(always)]
+    pub fn valid_batch(&self) -> Result<Option<Batch<'a>>, Error> {
         if self.prefix.magic == 2 {
-            self.batch()?.ensure_valid()
+            let batch = self.batch()?;
+            batch.ensure_valid()?;
+            Ok(Some(batch))
         } else {
-            legacy::check_crc(&self.bytes[LOG_OVERHEAD..])
+            legacy::check_crc(&self.bytes[LOG_OVERHEAD..])?;
+            Ok(None)
         }
+    }
+
+    /// [`Self::valid_batch`] without the batch.
+    pub fn ensure_valid(&self) -> Result<(), Error> {
+        self.valid_batch().map(drop)
     }
 
     /// Offset of the last record, inclusive.

@@ -148,6 +148,7 @@ enum Source<'a> {
 }
 
 impl<'a> Records<'a> {
+    #[inline]
     pub fn new(batch: &Batch<'a>, limits: &Limits) -> Result<Self, Error> {
         let header = batch.header();
         if header.record_count < 0 {

@@ -140,10 +140,17 @@ impl<'a> RecordRules<'a> {
     }
 
     /// Refuses the batch when a record broke a rule.
+    #[inline]
     pub(super) fn finish(self) -> Result<(), Rejected> {
-        if self.count == 0 {
-            return Ok(());
+        if self.is_clean() {
+            Ok(())
+        } else {
+            Err(self.rejected())
         }
+    }
+
+    #[cold]
+    fn rejected(self) -> Rejected {
         let (code, message) = if self.invalid_timestamp {
             (
                 ErrorCode::InvalidTimestamp,
@@ -171,11 +178,11 @@ impl<'a> RecordRules<'a> {
                 ),
             )
         };
-        Err(Rejected {
+        Rejected {
             code,
             detail: message.clone(),
             message: Some(message),
             record_errors: self.errors,
-        })
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::error::ErrorCode;
 pub(super) fn up_convert(
     preparation: &Preparation<'_>,
     records: &[u8],
-    set: &Analyzed,
+    set: &Analyzed<'_>,
     target: Codec,
     level: i32,
 ) -> Result<(Bytes, BatchHeader), Rejected> {

@@ -120,17 +120,15 @@ pub fn prepare<'a>(
         ));
     }
     let (target, level) = preparation.target(set.codec);
-    let records = &records[..set.valid_bytes];
-    let (bytes, header) = if set.magic == 2 {
-        preparation.prepare_batch(records, target, level)?
-    } else {
-        owned(upconvert::up_convert(
+    let (bytes, header) = match &set.batch {
+        Some(batch) => preparation.prepare_batch(batch, set.codec, target, level)?,
+        None => owned(upconvert::up_convert(
             &preparation,
-            records,
+            &records[..set.valid_bytes],
             &set,
             target,
             level,
-        )?)
+        )?),
     };
     preparation.finished(bytes, header).map(Some)
 }
@@ -195,9 +193,11 @@ pub fn check_produce_version(version: i16, records: &[u8]) -> Result<(), Rejecte
 }
 
 /// What the first look at a set of batches found.
-pub(super) struct Analyzed {
+pub(super) struct Analyzed<'a> {
     /// Of the first batch.
     pub(super) magic: i8,
+    /// The first batch, when its magic is 2.
+    batch: Option<Batch<'a>>,
     /// Of the last compressed batch.
     pub(super) codec: Codec,
     more_than_one: bool,
@@ -215,16 +215,21 @@ pub(super) struct Preparation<'a> {
 
 impl Preparation<'_> {
     /// Base offset, size and CRC of every batch.
-    fn analyze(&self, records: &[u8]) -> Result<Option<Analyzed>, Rejected> {
-        let mut set: Option<Analyzed> = None;
+    #[inline(always)]
+    fn analyze<'b>(&self, records: &'b [u8]) -> Result<Option<Analyzed<'b>>, Rejected> {
+        let mut set: Option<Analyzed<'_>> = None;
         for frame in BatchIter::new(records) {
             let frame = frame?;
-            self.analyze_frame(&frame)?;
-            let codec = frame.codec()?;
+            let batch = self.analyze_frame(&frame)?;
+            let codec = match &batch {
+                Some(batch) => batch.header().codec()?,
+                None => frame.message()?.codec()?,
+            };
             match &mut set {
                 None => {
                     set = Some(Analyzed {
                         magic: frame.prefix.magic,
+                        batch,
                         codec,
                         more_than_one: false,
                         valid_bytes: frame.prefix.size,
@@ -242,7 +247,9 @@ impl Preparation<'_> {
         Ok(set)
     }
 
-    fn analyze_frame(&self, frame: &Frame<'_>) -> Result<(), Rejected> {
+    /// The batch, when its magic is 2.
+    #[inline(always)]
+    fn analyze_frame<'b>(&self, frame: &Frame<'b>) -> Result<Option<Batch<'b>>, Rejected> {
         let topic_partition = self.topic_partition;
         let prefix = frame.prefix;
         if prefix.magic == 2 && matches!(self.origin, Origin::Client) && prefix.base_offset != 0 {
@@ -253,7 +260,7 @@ impl Preparation<'_> {
             )));
         }
         self.check_batch_size(prefix.size)?;
-        frame.ensure_valid().map_err(|error| {
+        frame.valid_batch().map_err(|error| {
             Rejected::new(
                 error.code(),
                 format!("{error} in topic partition {topic_partition}"),
@@ -380,25 +387,24 @@ impl Preparation<'_> {
 
     fn prepare_batch<'a>(
         &self,
-        bytes: &'a [u8],
+        batch: &Batch<'a>,
+        source: Codec,
         target: Codec,
         level: i32,
     ) -> Result<(Cow<'a, [u8]>, BatchHeader), Rejected> {
-        let batch = Batch::parse(bytes)?;
-        let header = *batch.header();
-        self.check_header(&header)?;
-        let source = header.codec()?;
+        let header = batch.header();
+        self.check_header(header)?;
         // Control records stay uncompressed whatever the topic says.
         let in_place = source == target || (source == Codec::None && header.is_control());
         if !in_place {
-            return self.rebuild(&batch, target, level).map(owned);
+            return self.rebuild(batch, target, level).map(owned);
         }
         let max_timestamp = if source == Codec::None {
-            self.walk(&batch, true)?.max_timestamp
-        } else if self.must_look_inside(&header) {
-            let walked = self.walk(&batch, false)?;
+            self.walk(batch, true)?.max_timestamp
+        } else if self.must_look_inside(header) {
+            let walked = self.walk(batch, false)?;
             if !walked.consecutive {
-                return self.rebuild(&batch, target, level).map(owned);
+                return self.rebuild(batch, target, level).map(owned);
             }
             walked.max_timestamp
         } else {
@@ -410,8 +416,8 @@ impl Preparation<'_> {
             TimestampType::LogAppendTime => self.now,
         };
         Ok(with_max_timestamp(
-            bytes,
-            &header,
+            batch.bytes(),
+            header,
             timestamp_type,
             max_timestamp,
         ))
