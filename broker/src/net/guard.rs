@@ -171,6 +171,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         let bytes = self.bytes[self.at..]
             .first_chunk::<N>()
@@ -185,16 +186,22 @@ impl<'a> Reader<'a> {
         self.array::<1>().map(|[byte]| byte)
     }
 
+    #[inline]
     fn i32(&mut self) -> Result<i32, Error> {
         self.array().map(i32::from_be_bytes)
     }
 
-    #[inline]
+    /// Nearly all are of one or two bytes.
+    #[inline(always)]
     fn varint(&mut self) -> Result<u32, Error> {
-        match self.bytes.get(self.at) {
-            Some(&byte) if byte < 0x80 => {
+        match self.bytes[self.at..] {
+            [byte, ..] if byte < 0x80 => {
                 self.at += 1;
                 Ok(byte.into())
+            }
+            [first, second, ..] if second < 0x80 => {
+                self.at += 2;
+                Ok(u32::from(first & 0x7f) | u32::from(second) << 7)
             }
             _ => self.long_varint(),
         }
@@ -218,7 +225,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A length or a count as a varint, one more than it says; 0 is null.
-    #[inline]
+    #[inline(always)]
     fn compact(&mut self) -> Result<Option<u64>, Error> {
         Ok(self.varint()?.checked_sub(1).map(u64::from))
     }
@@ -235,7 +242,7 @@ impl<'a> Reader<'a> {
         signed(at, i16::from_be_bytes(self.array()?).into())
     }
 
-    #[inline]
+    #[inline(always)]
     fn text(
         &mut self,
         at: usize,
@@ -251,7 +258,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn data(
         &mut self,
         at: usize,
@@ -276,8 +283,15 @@ impl<'a> Reader<'a> {
     }
 
     /// A header's tag section: none of its tags is known to us.
+    #[inline(always)]
     fn skip_tags(&mut self) -> Result<(), Error> {
-        let count = self.varint()?;
+        match self.varint()? {
+            0 => Ok(()),
+            count => self.skip_each_tag(count),
+        }
+    }
+
+    fn skip_each_tag(&mut self, count: u32) -> Result<(), Error> {
         if count > MAX_HEADER_TAGS {
             return Err(Error::Tags {
                 limit: MAX_HEADER_TAGS,

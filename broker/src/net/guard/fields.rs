@@ -1,4 +1,7 @@
 //! Fields of a message, read where they stand: by the walk, and by hot paths that do without the codec.
+//!
+//! What reads one field is inlined: to hand a `Result` of this size to the caller through memory, field
+//! by field, took longer than to read them.
 
 use super::{Error, MAX_BODY_TAGS, Reader, SPARE_MEMORY, TAG_MEMORY, TAG_NODE_MEMORY};
 use crate::types::Uuid;
@@ -60,16 +63,18 @@ impl<'a> Fields<'a> {
         self.reader.skip(bytes)
     }
 
+    #[inline(always)]
     pub fn text(&mut self) -> Result<&'a str, Error> {
         Ok(self.string(false)?.unwrap_or_default())
     }
 
+    #[inline(always)]
     pub fn nullable_text(&mut self) -> Result<Option<&'a str>, Error> {
         self.string(true)
     }
 
     /// Keeps G3.
-    #[inline]
+    #[inline(always)]
     pub(super) fn string(&mut self, nullable: bool) -> Result<Option<&'a str>, Error> {
         let at = self.reader.at;
         let length = if self.flexible {
@@ -81,11 +86,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Bytes or records that may be null.
+    #[inline(always)]
     pub fn nullable_data(&mut self) -> Result<Option<&'a [u8]>, Error> {
         self.data(true)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn data(&mut self, nullable: bool) -> Result<Option<&'a [u8]>, Error> {
         let at = self.reader.at;
         let length = self.length()?;
@@ -105,11 +111,13 @@ impl<'a> Fields<'a> {
     }
 
     /// The number of elements of an array that may not be null; each takes at least `min_wire` bytes.
+    #[inline(always)]
     pub fn count(&mut self, min_wire: usize) -> Result<usize, Error> {
         Ok(self.nullable_count(false, min_wire)?.unwrap_or_default())
     }
 
     /// Keeps G1; with it the product of a count and a size cannot overflow.
+    #[inline(always)]
     pub(super) fn nullable_count(
         &mut self,
         nullable: bool,
@@ -129,7 +137,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A tag section none of whose tags the message defines.
-    #[inline]
+    #[inline(always)]
     pub fn no_tags(&mut self) -> Result<(), Error> {
         if !self.flexible {
             return Ok(());
@@ -202,7 +210,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn length(&mut self) -> Result<Option<u64>, Error> {
         if self.flexible {
             self.reader.compact()
