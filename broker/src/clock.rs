@@ -21,7 +21,8 @@ impl Clock for SystemClock {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| {
-                i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+                // Of a clock of 64 bits, so that it fits.
+                since.as_secs() as i64 * 1000 + i64::from(since.subsec_millis())
             })
     }
 }

@@ -59,7 +59,6 @@ impl Log {
     ) -> Result<AppendInfo, Error> {
         self.home.check_online()?;
         self.flush_topic_id()?;
-        let config = self.config.load();
         let marker = marker_of(&batch.header, &batch.bytes);
         let (Some(head), Some(body)) = (
             batch.bytes.first_chunk::<HEADER_LEN>(),
@@ -76,6 +75,7 @@ impl Log {
         };
 
         let mut writer = self.writer()?;
+        let config = Arc::clone(writer.config.load());
         let base_offset = self.log_end_offset();
         let mut header = batch.header;
         header.base_offset = base_offset;
@@ -122,7 +122,11 @@ impl Log {
             position + batch.bytes.len() as u64,
             last_offset + 1,
         );
-        self.apply_to_producers(&mut writer, &segment, &header, marker)?;
+        if header.has_producer_id() {
+            self.apply_to_producers(&mut writer, &segment, &header, marker)?;
+        } else {
+            writer.producers.set_map_end_offset(last_offset + 1);
+        }
         drop(writer);
         self.flush_if_due(&config)?;
         Ok(AppendInfo {
@@ -332,8 +336,7 @@ impl Log {
         config: &LogConfig,
         incoming: &Incoming,
     ) -> Result<Arc<Segment>, Error> {
-        let active = self.active_segment();
-        let roll = self.io(active.should_roll(
+        let roll = self.io(writer.active.should_roll(
             config,
             incoming.bytes,
             incoming.max_timestamp,
@@ -343,7 +346,7 @@ impl Log {
         if roll {
             self.roll(writer, config, incoming.first_offset)
         } else {
-            Ok(active)
+            Ok(Arc::clone(&writer.active))
         }
     }
 
@@ -357,7 +360,7 @@ impl Log {
     ) -> Result<Arc<Segment>, Error> {
         let now = self.clock.now();
         let base_offset = expected_next.max(self.log_end_offset());
-        let active = self.active_segment();
+        let active = Arc::clone(&writer.active);
         if active.base_offset() == base_offset {
             // Empty and at the right place (a batch that fits no limit): use it.
             return Ok(active);
@@ -391,7 +394,7 @@ impl Log {
         let segment = Arc::new(segment);
         let mut segments = self.segments.load_full().as_ref().clone();
         segments.push(Arc::clone(&segment));
-        self.segments.store(Arc::new(segments));
+        self.set_segments(writer, segments);
         self.marks.lock().push(Mark {
             offset: base_offset,
             segment_base: base_offset,

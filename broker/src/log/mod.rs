@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache, Guard};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use self::checkpoint::LEADER_EPOCH_FILE;
@@ -220,6 +220,10 @@ const PARTITION_METADATA_FILE: &str = "partition.metadata";
 
 /// What an append needs alone.
 struct Writer {
+    /// The last of the log's segments. This and the configuration are asked for by every append, and
+    /// cost less here than where readers find them.
+    active: Arc<Segment>,
+    config: Cache<Arc<ArcSwap<LogConfig>>, Arc<LogConfig>>,
     producers: ProducerState,
     snapshots: ProducerSnapshots,
     /// No more appends: the log was closed or deleted.
@@ -275,12 +279,12 @@ pub struct Log {
     home: Arc<LogDir>,
     place: Arc<Place>,
     clock: Arc<dyn Clock>,
-    config: ArcSwap<LogConfig>,
+    config: Arc<ArcSwap<LogConfig>>,
     producer_id_expiration_ms: Millis,
     topic_id: Mutex<Option<Uuid>>,
     /// `topic_id` is not in `partition.metadata` yet.
     topic_id_dirty: AtomicBool,
-    /// Ascending, never empty.
+    /// Ascending, never empty. Changes by [`Log::set_segments`] alone.
     segments: ArcSwap<Vec<Arc<Segment>>>,
     epochs: RwLock<LeaderEpochs>,
     /// The file of `epochs` is behind them. Changes while they are locked for writing.
@@ -364,8 +368,8 @@ impl Log {
         Ok(())
     }
 
-    pub fn config(&self) -> Arc<LogConfig> {
-        self.config.load_full()
+    pub fn config(&self) -> Guard<Arc<LogConfig>> {
+        self.config.load()
     }
 
     pub fn update_config(&self, config: LogConfig) {
@@ -598,14 +602,15 @@ impl Log {
             .checked_sub(1)
     }
 
-    fn active_segment(&self) -> Arc<Segment> {
-        let segments = self.segments.load();
-        Arc::clone(segments.last().expect("keeps 2: never empty"))
+    fn set_segments(&self, writer: &mut Writer, segments: Vec<Arc<Segment>>) {
+        let active = segments.last().expect("keeps 2: never empty");
+        writer.active = Arc::clone(active);
+        self.segments.store(Arc::new(segments));
     }
 
     /// Forgets where offsets are, and notes where the LEO is.
-    fn reset_marks(&self) {
-        let active = self.active_segment();
+    fn reset_marks(&self, writer: &Writer) {
+        let active = &writer.active;
         let mut marks = self.marks.lock();
         *marks = Marks::new();
         marks.push(Mark {
@@ -632,10 +637,12 @@ impl Log {
                 producers,
                 snapshots,
                 closed,
+                active,
+                ..
             } = &mut *writer;
             let dir = self.place.dir.load();
             self.io(snapshots.take(&self.home.fs, &dir, producers, true))?;
-            self.io(self.active_segment().become_inactive())?;
+            self.io(active.become_inactive())?;
             *closed = true;
         }
         // After the trim: the clean-shutdown marker will vouch for the indexes too.

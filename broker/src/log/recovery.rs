@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use parking_lot::{Mutex, RwLock};
 
 use super::append::parse_marker;
@@ -246,13 +246,16 @@ impl Loader {
             false => None,
         };
 
+        let active = self.segments.last().map(Arc::clone);
+        let active = active.expect("keeps 2: never empty");
+        let config = Arc::new(ArcSwap::from_pointee(self.opening.config));
         let log = Arc::new_cyclic(|me| Log {
             me: me.clone(),
             topic_partition: self.opening.partition,
             home: self.opening.home,
             place: self.place,
             clock: self.opening.clock,
-            config: ArcSwap::from_pointee(self.opening.config),
+            config: Arc::clone(&config),
             producer_id_expiration_ms: self.opening.producer_id_expiration_ms,
             topic_id: Mutex::new(topic_id),
             topic_id_dirty: AtomicBool::new(false),
@@ -261,6 +264,8 @@ impl Loader {
             // Not written before the next record is: thousands of partitions are loaded at a time.
             has_unwritten_epochs: AtomicBool::new(epochs_changed),
             writer: Mutex::new(Writer {
+                active,
+                config: Cache::new(config),
                 producers,
                 snapshots: self.snapshots,
                 closed: false,
@@ -273,8 +278,11 @@ impl Loader {
             recovery_point: AtomicI64::new(recovery_point),
             last_flush: AtomicI64::new(self.now),
         });
-        log.update_first_unstable(&log.writer.lock());
-        log.reset_marks();
+        {
+            let writer = log.writer.lock();
+            log.update_first_unstable(&writer);
+            log.reset_marks(&writer);
+        }
         Ok(log)
     }
 

@@ -85,7 +85,7 @@ impl Log {
         let kept = self.segments.load()[count..].to_vec();
         let new_start = kept.first().map_or(0, |first| first.base_offset());
         self.raise_log_start(writer, new_start, "segment deletion")?;
-        self.segments.store(Arc::new(kept));
+        self.set_segments(writer, kept);
         self.remove_segments(writer, &segments[..count], reason)
     }
 }

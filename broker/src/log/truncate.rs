@@ -58,12 +58,11 @@ impl Log {
         self.log_start_offset.fetch_min(offset, Ordering::AcqRel);
         self.high_watermark.fetch_min(offset, Ordering::AcqRel);
         self.log_end_offset.store(offset, Ordering::Release);
-        self.segments.store(Arc::new(kept.to_vec()));
+        self.set_segments(&mut writer, kept.to_vec());
         self.remove_segments(&mut writer, removed, "log truncation")?;
-        let active = self.active_segment();
-        self.io(active.truncate_to(offset, self.clock.now()))?;
+        self.io(writer.active.truncate_to(offset, self.clock.now()))?;
         // Inside a batch: the whole batch is gone, and the next append continues at `offset`.
-        self.reset_marks();
+        self.reset_marks(&writer);
         self.recovery_point.fetch_min(offset, Ordering::AcqRel);
         if self.epochs.write().truncate_from_end(offset) {
             self.write_epochs_later();
@@ -96,12 +95,12 @@ impl Log {
             &config,
             self.clock.now(),
         ))?;
-        self.segments.store(Arc::new(vec![Arc::new(segment)]));
+        self.set_segments(writer, vec![Arc::new(segment)]);
         self.log_end_offset.store(offset, Ordering::Release);
         self.log_start_offset.store(offset, Ordering::Release);
         self.high_watermark.store(offset, Ordering::Release);
         self.recovery_point.fetch_min(offset, Ordering::AcqRel);
-        self.reset_marks();
+        self.reset_marks(writer);
         {
             let mut epochs = self.epochs.write();
             epochs.clear();

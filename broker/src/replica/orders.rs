@@ -266,7 +266,7 @@ impl ReplicaManager {
                 config.clone(),
             )
             .map_err(storage_error)?;
-        if self.overrides.contains_key(&order.partition.topic) && *log.config() != config {
+        if self.overrides.contains_key(&order.partition.topic) && **log.config() != config {
             log.update_config(config);
         }
         if order.decision.leader == self.broker_id() {

@@ -389,6 +389,42 @@ fn rolls_by_size_time_and_full_index() {
 }
 
 #[test]
+fn a_changed_configuration_is_that_of_the_next_append() {
+    let bench = Bench::new(LogConfig::default());
+    let log = bench.log();
+    log.append_as_leader(&batch(1), 0).unwrap();
+    log.append_as_leader(&batch(1), 0).unwrap();
+    assert_eq!(log.number_of_segments(), 1);
+    log.update_config(small_segments(100));
+    log.append_as_leader(&batch(1), 0).unwrap();
+    assert_eq!(log.number_of_segments(), 2);
+    assert_eq!(log.active_segment_base_offset(), 2);
+    log.update_config(small_segments(10));
+    let refused = log.append_as_leader(&batch(1), 0).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::RecordListTooLarge);
+}
+
+/// Appends go to the last segment, whatever it was before.
+#[test]
+fn appends_follow_the_active_segment_through_roll_truncation_and_deletion() {
+    let bench = Bench::new(small_segments(200));
+    let log = bench.log();
+    let append = || log.append_as_leader(&batch(1), 0).unwrap().base_offset;
+    for offset in 0..6 {
+        assert_eq!(append(), offset);
+    }
+    let segments = log.number_of_segments();
+    assert!(segments > 1, "{segments}");
+    log.truncate_to(1).unwrap();
+    assert_eq!((append(), log.number_of_segments()), (1, 1));
+    assert_eq!(offsets_from(&log, 0), [(0, 0), (1, 1)]);
+    log.truncate_fully_and_start_at(9).unwrap();
+    assert_eq!(append(), 9);
+    assert_eq!(offsets_from(&log, 9), [(9, 9)]);
+    assert_eq!(log.active_segment_base_offset(), 9);
+}
+
+#[test]
 fn offsets_by_time() {
     let mut bench = Bench::new(LogConfig {
         index_interval_bytes: 100,
