@@ -1,10 +1,27 @@
 //! Responses on their way out: encoded by the codec, or written by hand on hot paths that do without
 //! it. Records in the latter may be stretches of segment files, of which nothing is copied.
 
+use std::cell::Cell;
+
 use kafka_protocol::protocol::Encodable;
 use smallvec::SmallVec;
 
 use crate::log::FileRegion;
+
+/// The most that a worker keeps of a response for the next one, in bytes.
+const SPARE_MAX: usize = 4 * 1024;
+
+thread_local! {
+    /// The memory of a response that has gone into the buffer of its connection.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Room for `capacity` bytes, with luck that of an earlier response.
+fn memory(capacity: usize) -> Vec<u8> {
+    let mut bytes = SPARE.take();
+    bytes.reserve(capacity);
+    bytes
+}
 
 /// Header and body of a response, without the length prefix: bytes, and stretches of files that stand
 /// between them and leave by `sendfile`.
@@ -40,6 +57,19 @@ impl Response {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Everything, unless files hold some of it.
+    pub(super) fn only_bytes(&self) -> Option<&[u8]> {
+        self.regions.is_empty().then_some(&self.bytes)
+    }
+
+    /// Leaves the memory to the next response of this thread.
+    pub(super) fn recycle(mut self) {
+        if self.bytes.capacity() <= SPARE_MAX {
+            self.bytes.clear();
+            SPARE.set(self.bytes);
+        }
     }
 
     /// In the order in which they are sent; bytes may be empty.
@@ -84,7 +114,7 @@ pub fn encode<M: Encodable>(
     message: &M,
     version: i16,
 ) -> anyhow::Result<Response> {
-    let mut bytes = Vec::with_capacity(256);
+    let mut bytes = memory(256);
     bytes.extend_from_slice(&correlation_id.to_be_bytes());
     if header_version >= 1 {
         bytes.push(0);
@@ -104,7 +134,7 @@ impl Out {
     /// apart.
     pub fn new(flexible: bool, capacity: usize) -> Self {
         Self {
-            response: Vec::with_capacity(capacity).into(),
+            response: memory(capacity).into(),
             flexible,
         }
     }
@@ -129,6 +159,7 @@ impl Out {
         self.response.bytes.extend_from_slice(bytes);
     }
 
+    #[inline(always)]
     fn varint(&mut self, mut value: usize) {
         while value >= 0x80 {
             self.response.bytes.push(value as u8 | 0x80);
@@ -138,6 +169,7 @@ impl Out {
     }
 
     /// The count of an array, or the length of bytes; `None` is null.
+    #[inline(always)]
     pub fn length(&mut self, length: Option<usize>) {
         match (length, self.flexible) {
             (None, true) => self.varint(0),
@@ -148,6 +180,7 @@ impl Out {
     }
 
     /// A string; of one that an old version cannot hold, what fits.
+    #[inline(always)]
     pub fn text(&mut self, text: Option<&str>) {
         match (text, self.flexible) {
             (None, true) => self.varint(0),
@@ -188,7 +221,10 @@ impl Out {
 
     /// A tag whose value `write` appends.
     pub fn tag(&mut self, number: usize, write: impl FnOnce(&mut Self)) {
-        let mut value = Self::new(true, 16);
+        let mut value = Self {
+            response: Vec::with_capacity(16).into(),
+            flexible: true,
+        };
         write(&mut value);
         self.varint(number);
         self.varint(value.response.bytes.len());
@@ -206,5 +242,26 @@ impl Out {
 
     pub fn finish(self) -> Response {
         self.response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_response_has_the_memory_of_the_last_unless_it_is_large() {
+        let mut out = Out::new(true, 100);
+        out.raw(b"of the last");
+        let response = out.finish();
+        let memory = response.bytes.as_ptr();
+        response.recycle();
+        let mut out = Out::new(true, 50);
+        out.raw(b"next");
+        let next = out.finish();
+        assert_eq!(next.bytes.as_ptr(), memory);
+        assert_eq!(next.only_bytes(), Some(b"next".as_slice()));
+        Response::from(vec![0; SPARE_MAX + 1]).recycle();
+        assert_eq!(SPARE.take().capacity(), 0);
     }
 }

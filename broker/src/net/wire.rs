@@ -6,7 +6,6 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, BytesMut};
 use rustix::fs::sendfile;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -30,7 +29,7 @@ const FLUSH_AT: usize = 64 * 1024;
 /// A socket and what waits to be written to it.
 pub(super) struct Wire {
     pub(super) stream: TcpStream,
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     /// How long the peer may take in nothing.
     max_stall: Option<Duration>,
 }
@@ -39,7 +38,7 @@ impl Wire {
     pub(super) fn new(stream: TcpStream, max_stall: Option<Duration>) -> Self {
         Self {
             stream,
-            buffer: BytesMut::new(),
+            buffer: Vec::new(),
             max_stall,
         }
     }
@@ -50,6 +49,27 @@ impl Wire {
         let length = response.len();
         let length = i32::try_from(length)
             .map_err(|_| io::Error::other(format!("a response of {length} bytes")))?;
+        match response.only_bytes() {
+            Some(bytes) if bytes.len() <= COPY_MAX => {
+                self.buffer.reserve(frame::PREFIX + bytes.len());
+                self.buffer.extend_from_slice(&length.to_be_bytes());
+                self.buffer.extend_from_slice(bytes);
+            }
+            _ => self.respond_in_pieces(length, &response, now).await?,
+        }
+        response.recycle();
+        if self.buffer.len() >= FLUSH_AT {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn respond_in_pieces(
+        &mut self,
+        length: i32,
+        response: &Response,
+        now: Instant,
+    ) -> io::Result<()> {
         // What gathers in the buffer, so that it grows once.
         let gathered: usize = response
             .pieces()
@@ -60,7 +80,7 @@ impl Wire {
             })
             .sum();
         self.buffer.reserve(frame::PREFIX + gathered.min(FLUSH_AT));
-        self.buffer.put_i32(length);
+        self.buffer.extend_from_slice(&length.to_be_bytes());
         for piece in response.pieces() {
             match piece {
                 Piece::Bytes(bytes) if bytes.len() <= COPY_MAX => {
@@ -83,9 +103,6 @@ impl Wire {
                 }
             }
         }
-        if self.buffer.len() >= FLUSH_AT {
-            self.flush().await?;
-        }
         Ok(())
     }
 
@@ -97,20 +114,14 @@ impl Wire {
     /// Gives the buffer's memory back; called when the connection goes idle.
     pub(super) fn release(&mut self) {
         if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
+            self.buffer = Vec::new();
         }
     }
 
     async fn send_buffer(&mut self, flags: SendFlags) -> io::Result<()> {
-        while !self.buffer.is_empty() {
-            match self.try_send(&self.buffer, flags) {
-                Ok(sent) => self.buffer.advance(sent),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
-                Err(error) => return Err(error),
-            }
-        }
+        self.send_all(&self.buffer, flags).await?;
         if self.buffer.capacity() > FLUSH_AT {
-            self.buffer = BytesMut::new();
+            self.buffer = Vec::new();
         } else {
             self.buffer.clear();
         }

@@ -106,19 +106,18 @@ pub(super) fn response(
 fn partition(out: &mut Out, version: i16, answer: &Answer<'_>) {
     let (base_offset, log_append_time, log_start_offset) = offsets(answer);
     let failure = answer.appended.failure.as_ref();
-    out.i32(answer.partition.partition);
-    out.i16(
-        failure
-            .map_or(ErrorCode::None, |failure| failure.code)
-            .value(),
-    );
-    out.i64(base_offset);
-    if version >= 2 {
-        out.i64(log_append_time);
-    }
-    if version >= 5 {
-        out.i64(log_start_offset);
-    }
+    let code = failure.map_or(ErrorCode::None, |failure| failure.code);
+    let mut fields = [0; 30];
+    fields[..4].copy_from_slice(&answer.partition.partition.to_be_bytes());
+    fields[4..6].copy_from_slice(&code.value().to_be_bytes());
+    fields[6..14].copy_from_slice(&base_offset.to_be_bytes());
+    fields[14..22].copy_from_slice(&log_append_time.to_be_bytes());
+    fields[22..].copy_from_slice(&log_start_offset.to_be_bytes());
+    out.raw(match version {
+        ..2 => &fields[..14],
+        2..5 => &fields[..22],
+        5.. => &fields,
+    });
     if version >= 8 {
         let errors = failure.map_or(&[][..], |failure| &failure.record_errors);
         out.length(Some(errors.len()));
