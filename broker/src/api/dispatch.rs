@@ -100,12 +100,12 @@ impl Handler for Dispatcher {
         Connection::default()
     }
 
-    async fn handle(&self, connection: &mut Connection, peer: &Peer, frame: Bytes) -> Outcome {
-        match self.open(peer, &frame) {
+    async fn handle(&self, connection: &mut Connection, peer: &Peer, frame: &[u8]) -> Outcome {
+        match self.open(peer, frame) {
             Err(outcome) => outcome,
             Ok((cx, body)) => {
                 if cx.api_key == ApiVersionsRequest::KEY
-                    && let Ok(request) = decode::<ApiVersionsRequest>(&cx, &body)
+                    && let Ok(request) = decode::<ApiVersionsRequest>(&cx, body)
                     && let Some(software) = api_versions::software(cx.version, &request)
                 {
                     connection.software = Some(software);
@@ -127,8 +127,8 @@ impl Dispatcher {
     fn open<'a>(
         &'a self,
         peer: &'a Peer,
-        frame: &'a Bytes,
-    ) -> Result<(Context<'a>, Bytes), Outcome> {
+        frame: &'a [u8],
+    ) -> Result<(Context<'a>, &'a [u8]), Outcome> {
         let close = |error: guard::Error| {
             Outcome::Close(format!("the request header cannot be read: {error}"))
         };
@@ -145,7 +145,7 @@ impl Dispatcher {
             correlation_id: header.correlation_id,
             client_id: header.client_id,
         };
-        Ok((cx, frame.slice(header.len..)))
+        Ok((cx, &frame[header.len..]))
     }
 }
 
@@ -173,13 +173,26 @@ fn refuse_version(key: i16, version: i16, frame: &[u8]) -> Outcome {
 }
 
 /// Guard, then codec. The error is the reason to close the connection.
-pub(super) fn decode<R: Request>(cx: &Context<'_>, body: &Bytes) -> Result<R, String> {
+pub(super) fn decode<R: Request>(cx: &Context<'_>, body: &[u8]) -> Result<R, String> {
     let failed = |error: &dyn std::fmt::Display| {
         let name = Api::of(R::KEY).map_or("", |api| api.name);
         format!("{name} v{} cannot be read: {error}", cx.version)
     };
     guard::check(Direction::Request, R::KEY, cx.version, body).map_err(|error| failed(&error))?;
-    R::decode(&mut body.clone(), cx.version).map_err(|error| failed(&error))
+    // Its texts and bytes stay slices of this copy.
+    R::decode(&mut Bytes::copy_from_slice(body), cx.version).map_err(|error| failed(&error))
+}
+
+/// What an API that is read in place makes of a request.
+pub(super) enum Answered<'a> {
+    Now(Outcome),
+    /// It waits, on the heap: within the future of the connection all requests would be moved with it.
+    Later(Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>),
+}
+
+/// [`caught`] for what does not wait.
+pub(super) fn caught_at_once<T>(handler: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(handler)).ok()
 }
 
 /// Runs a handler; `None` when it panicked. The panic hook has logged where. It is pinned by the
@@ -239,7 +252,7 @@ pub(super) fn log_failure(cx: &Context<'_>) {
 /// The answer in place of a handler that panicked: UNKNOWN_SERVER_ERROR in the API's own shape.
 pub(super) fn refused<R: Request>(
     cx: &Context<'_>,
-    body: &Bytes,
+    body: &[u8],
     refuse: impl FnOnce(&R, ErrorCode) -> R::Response,
 ) -> Outcome {
     log_failure(cx);

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use self::wire::{BY_ID, Entry, Records, Request, Response};
 use super::context::Context;
-use super::dispatch::{caught, log_failure};
+use super::dispatch::{Answered, caught, log_failure};
 use super::endpoint::{self, Node, current_leader};
 use crate::cluster::image::MetadataImage;
 use crate::config::topic::BrokerCompression;
@@ -45,8 +45,12 @@ struct Refused {
     code: ErrorCode,
 }
 
-pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
-    let request = match Request::read(cx.version, &body) {
+pub(super) fn answer<'a>(cx: &'a Context<'_>, body: &'a [u8]) -> Answered<'a> {
+    Answered::Later(Box::pin(read(cx, body)))
+}
+
+async fn read(cx: &Context<'_>, body: &[u8]) -> Outcome {
+    let request = match Request::read(cx.version, body) {
         Ok(request) => request,
         Err(error) => {
             return Outcome::Close(format!("Fetch v{} cannot be read: {error}", cx.version));
@@ -57,7 +61,7 @@ pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
         log_failure(cx);
         None
     });
-    let response = response.unwrap_or_else(|| refuse(cx.version, &body));
+    let response = response.unwrap_or_else(|| refuse(cx.version, body));
     let out = response.write(cx.version, cx.correlation_id);
     Outcome::Respond(out.finish())
 }

@@ -11,7 +11,8 @@
 //! with `pub async fn handle(cx: &Context<'_>, request: XRequest) -> XResponse` and
 //! `pub fn refuse(request: &XRequest, code: ErrorCode) -> XResponse` in the file, which is `decoded`. The
 //! hot paths (Produce, Fetch, OffsetCommit) are read and written `by_hand`, by `async fn answer(cx:
-//! &Context<'_>, body: Bytes) -> Outcome`; only their futures are part of the connection's.
+//! &Context<'_>, body: Bytes) -> Outcome`, whose future is part of the connection's, or `in_place`, by
+//! `fn answer<'a>(cx: &'a Context<'_>, body: &'a [u8]) -> Answered<'a>`, which copies nothing.
 
 pub mod allocate_producer_ids;
 pub mod alter_configs;
@@ -67,6 +68,7 @@ pub use dispatch::Dispatcher;
 
 use crate::net::Outcome;
 use context::Context;
+use dispatch::Answered;
 
 /// One API as this broker offers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +108,7 @@ macro_rules! apis {
         }
 
         /// Decodes the body, calls the handler, encodes the answer.
-        async fn call(cx: &Context<'_>, body: bytes::Bytes) -> Outcome {
+        async fn call(cx: &Context<'_>, body: &[u8]) -> Outcome {
             match cx.api_key {
                 $($key => call!($answer $file $request cx body),)*
                 key => Outcome::Close(format!("Unknown API key {key}")),
@@ -123,25 +125,31 @@ macro_rules! apis {
 /// How a row's handler is called.
 macro_rules! call {
     (decoded $file:ident $request:ident $cx:ident $body:ident) => {
-        match dispatch::decode::<$request>($cx, &$body) {
+        match dispatch::decode::<$request>($cx, $body) {
             Err(reason) => Outcome::Close(reason),
             Ok(request) => {
                 let mut handling = Box::pin($file::handle($cx, request));
                 match dispatch::caught(handling.as_mut()).await {
                     Some(response) => dispatch::respond($cx, &response),
-                    None => dispatch::refused($cx, &$body, $file::refuse),
+                    None => dispatch::refused($cx, $body, $file::refuse),
                 }
             }
         }
     };
     (by_hand $file:ident $request:ident $cx:ident $body:ident) => {
-        $file::answer($cx, $body).await
+        $file::answer($cx, bytes::Bytes::copy_from_slice($body)).await
+    };
+    (in_place $file:ident $request:ident $cx:ident $body:ident) => {
+        match $file::answer($cx, $body) {
+            Answered::Now(outcome) => outcome,
+            Answered::Later(answer) => answer.await,
+        }
     };
 }
 
 apis! {
-    0 Produce 0..=11 produce ProduceRequest by_hand;
-    1 Fetch 0..=17 fetch FetchRequest by_hand;
+    0 Produce 0..=11 produce ProduceRequest in_place;
+    1 Fetch 0..=17 fetch FetchRequest in_place;
     2 ListOffsets 0..=9 list_offsets ListOffsetsRequest decoded;
     3 Metadata 0..=12 metadata MetadataRequest decoded;
     4 LeaderAndIsr 0..=7 leader_and_isr LeaderAndIsrRequest decoded;

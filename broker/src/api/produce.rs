@@ -11,12 +11,11 @@ mod wire;
 use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use self::wire::{Head, Request};
 use super::context::Context;
-use super::dispatch::{caught, log_failure};
+use super::dispatch::{Answered, caught, caught_at_once, log_failure};
 use super::endpoint::{self, Leader, Node, current_leader};
 use crate::error::{ErrorCode, KafkaCode};
 use crate::hash::IndexMap;
@@ -24,7 +23,7 @@ use crate::net::Outcome;
 use crate::record;
 use crate::record::batch::{ATTRIBUTES_AT, BatchIter};
 use crate::record::validate::check_produce_version;
-use crate::replica::{AppendFailure, Appended, ToAppend};
+use crate::replica::{AppendFailure, Appended, Appends, ToAppend};
 use crate::types::{PartitionRef, is_internal_topic};
 
 /// Client id that may write internal topics (`AdminUtils.ADMIN_CLIENT_ID`).
@@ -45,19 +44,56 @@ struct Answer<'a> {
 /// Most requests bring records for one partition.
 type Few<T> = SmallVec<[T; 1]>;
 
-pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
-    let request = match Request::read(cx.version, &body) {
+pub(super) fn answer<'a>(cx: &'a Context<'_>, body: &'a [u8]) -> Answered<'a> {
+    let Request { head, entries } = match Request::read(cx.version, body) {
         Ok(request) => request,
         Err(error) => {
-            return Outcome::Close(format!("Produce v{} cannot be read: {error}", cx.version));
+            let reason = format!("Produce v{} cannot be read: {error}", cx.version);
+            return Answered::Now(Outcome::Close(reason));
         }
     };
-    let entries = once_each(request.entries);
-    let appending = pin!(append(cx, request.head, &entries));
-    let appended = caught(appending).await.unwrap_or_else(|| {
-        log_failure(cx);
-        refuse_all(&entries, &AppendFailure::new(ErrorCode::UnknownServerError))
-    });
+    let entries = if entries.len() > 1 {
+        once_each(entries)
+    } else {
+        entries
+    };
+    let appends = caught_at_once(|| append(cx, head, &entries));
+    let appended = appends
+        .unwrap_or_else(|| failed(cx, &entries).into())
+        .done();
+    match appended {
+        Ok(appended) => Answered::Now(finish(cx, head.acks, &entries, appended)),
+        Err(appends) => Answered::Later(Box::pin(append_rest(cx, head, entries, appends))),
+    }
+}
+
+/// For appends that wait for replicas, or that others should not have to wait for.
+async fn append_rest(
+    cx: &Context<'_>,
+    request: Head,
+    entries: Few<ToAppend<'_>>,
+    appends: Appends,
+) -> Outcome {
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let refuse = |entry: &ToAppend<'_>| check(cx, request.acks, entry);
+    let replicas = &cx.rooms.replicas;
+    let appending = pin!(replicas.append_rest(&entries, refuse, request.acks, timeout, appends));
+    let appended = caught(appending).await;
+    let appended = appended.unwrap_or_else(|| failed(cx, &entries));
+    finish(cx, request.acks, &entries, appended)
+}
+
+fn failed(cx: &Context<'_>, entries: &[ToAppend<'_>]) -> Few<Appended> {
+    log_failure(cx);
+    refuse_all(entries, &AppendFailure::new(ErrorCode::UnknownServerError))
+}
+
+fn finish(
+    cx: &Context<'_>,
+    acks: i16,
+    entries: &[ToAppend<'_>],
+    appended: Few<Appended>,
+) -> Outcome {
     let mut answers = Few::with_capacity(entries.len());
     for (entry, appended) in entries.iter().zip(appended) {
         answers.push(Answer {
@@ -66,7 +102,7 @@ pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
             leader: None,
         });
     }
-    if request.head.acks == 0 {
+    if acks == 0 {
         unanswered(cx, &answers)
     } else {
         respond(cx, &mut answers)
@@ -76,9 +112,6 @@ pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
 /// The records by partition, those of a topic side by side. As in Kafka the last entry of a partition
 /// named twice counts, so that nothing is appended twice.
 fn once_each(entries: Few<ToAppend<'_>>) -> Few<ToAppend<'_>> {
-    if entries.len() <= 1 {
-        return entries;
-    }
     let mut topics: IndexMap<&str, IndexMap<i32, &[u8]>> = IndexMap::default();
     for ToAppend { partition, records } in entries {
         let topic = topics.entry(partition.topic).or_default();
@@ -95,31 +128,24 @@ fn once_each(entries: Few<ToAppend<'_>>) -> Few<ToAppend<'_>> {
     each.collect()
 }
 
-/// What became of each entry.
-async fn append(cx: &Context<'_>, request: Head, entries: &[ToAppend<'_>]) -> Few<Appended> {
+/// Appends as far as that goes without waiting.
+fn append(cx: &Context<'_>, request: Head, entries: &[ToAppend<'_>]) -> Appends {
     match has_transactional_records(entries) {
         Ok(true) if !request.is_transactional => {
             let code = ErrorCode::TransactionalIdAuthorizationFailed;
-            return refuse_all(entries, &AppendFailure::new(code));
+            return refuse_all(entries, &AppendFailure::new(code)).into();
         }
         Ok(_) => {}
         // Kafka meets it here, before any partition is looked at: all of them are refused.
         Err(error) => {
             let mut failure = AppendFailure::new(error.code());
             failure.message = Some(error.to_string());
-            return refuse_all(entries, &failure);
+            return refuse_all(entries, &failure).into();
         }
     }
-    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    cx.rooms
-        .replicas
-        .append_records(
-            entries,
-            |entry| check(cx, request.acks, entry),
-            request.acks,
-            timeout,
-        )
-        .await
+    let refuse = |entry: &ToAppend<'_>| check(cx, request.acks, entry);
+    let replicas = &cx.rooms.replicas;
+    replicas.append_some(entries, refuse, request.acks, Appends::default())
 }
 
 /// Why a partition's records are not even tried. Contract §7.1, rows 3 to 5 and 7 to 9.

@@ -243,7 +243,7 @@ impl Client {
                 self.largest = self.largest.max(frame.len() + frame::PREFIX);
                 return Ok(frame);
             }
-            frame::reserve(&mut self.input, self.largest, 0, limit);
+            frame::reserve(&mut self.input, self.largest, limit);
             if self.stream.read_buf(&mut self.input).await? == 0 {
                 return Err(Error::Io(io::ErrorKind::UnexpectedEof.into()));
             }
@@ -297,9 +297,9 @@ mod tests {
             0
         }
 
-        async fn handle(&self, heartbeats: &mut i32, _: &Peer, frame: Bytes) -> Outcome {
-            let (key, version) = guard::peek(&frame).unwrap();
-            let header = guard::request_header(&frame, 1).unwrap();
+        async fn handle(&self, heartbeats: &mut i32, _: &Peer, frame: &[u8]) -> Outcome {
+            let (key, version) = guard::peek(frame).unwrap();
+            let header = guard::request_header(frame, 1).unwrap();
             let id = header.correlation_id;
             let response = match key {
                 ApiVersionsRequest::KEY if version > 1 => {

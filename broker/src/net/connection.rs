@@ -12,18 +12,19 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::frame::Buffer;
 use super::wire::Wire;
 use super::{Handler, Limits, Outcome, Peer, frame};
 
@@ -85,18 +86,22 @@ pub(super) async fn run<H: Handler>(
             Ok(frame) => frame,
             Err(ending) => return ending,
         };
-        let abandonable = handler.is_abandonable(&frame);
         let outcome = {
+            let Connection { wire, input } = &mut connection;
+            let frame = &input.buffer.bytes[frame];
             let mut handling = pin!(handler.handle(&mut state, &peer, frame));
             match poll_fn(|cx| Poll::Ready(handling.as_mut().poll(cx))).await {
                 Poll::Ready(outcome) => outcome,
-                Poll::Pending => match connection.wait(handling, abandonable).await {
-                    Ok(outcome) => {
-                        connection.input.active = Instant::now();
-                        outcome
+                Poll::Pending => {
+                    let abandonable = handler.is_abandonable(frame);
+                    match wait(wire, &mut input.alarms, handling, abandonable).await {
+                        Ok(outcome) => {
+                            input.active = Instant::now();
+                            outcome
+                        }
+                        Err(ending) => return ending,
                     }
-                    Err(ending) => return ending,
-                },
+                }
             }
         };
         let sent = match outcome {
@@ -127,8 +132,9 @@ struct Connection {
 }
 
 impl Connection {
-    /// The next request: from the buffer, or else, the answers so far being sent, from the socket.
-    async fn next_frame(&mut self) -> Result<Bytes, Ending> {
+    /// Where the next request lies in the buffer. If none is there, the answers so far are sent first,
+    /// and then the socket is read.
+    async fn next_frame(&mut self) -> Result<Range<usize>, Ending> {
         loop {
             if let Some(frame) = self.input.split()? {
                 return Ok(frame);
@@ -137,30 +143,31 @@ impl Connection {
             self.input.fill(&mut self.wire).await?;
         }
     }
+}
 
-    /// Waits for a request that was not answered at once.
-    async fn wait(
-        &mut self,
-        mut handling: Pin<&mut (impl Future<Output = Outcome> + Send)>,
-        abandonable: bool,
-    ) -> Result<Outcome, Ending> {
-        // Keeps C2; a handler that is done meanwhile is seen right after.
-        self.wire.flush().await?;
-        self.wire.release();
-        tokio::select! {
-            biased;
-            outcome = handling.as_mut() => Ok(outcome),
-            // On a stream that is registered for reading and writing this interest is met by
-            // nothing but the end of the peer's bytes.
-            _ = self.wire.stream.ready(Interest::PRIORITY), if abandonable => Err(Ending::Closed),
-            () = self.input.alarms.stop.as_mut() => {
-                if abandonable {
-                    return Err(Ending::Stopped);
-                }
-                tokio::time::timeout(STOP_GRACE, handling)
-                    .await
-                    .map_err(|_| Ending::Stopped)
+/// Waits for a request that was not answered at once.
+async fn wait(
+    wire: &mut Wire,
+    alarms: &mut Alarms,
+    mut handling: Pin<&mut (impl Future<Output = Outcome> + Send)>,
+    abandonable: bool,
+) -> Result<Outcome, Ending> {
+    // Keeps C2; a handler that is done meanwhile is seen right after.
+    wire.flush().await?;
+    wire.release();
+    tokio::select! {
+        biased;
+        outcome = handling.as_mut() => Ok(outcome),
+        // On a stream that is registered for reading and writing this interest is met by nothing
+        // but the end of the peer's bytes.
+        _ = wire.stream.ready(Interest::PRIORITY), if abandonable => Err(Ending::Closed),
+        () = alarms.stop.as_mut() => {
+            if abandonable {
+                return Err(Ending::Stopped);
             }
+            tokio::time::timeout(STOP_GRACE, handling)
+                .await
+                .map_err(|_| Ending::Stopped)
         }
     }
 }
@@ -249,11 +256,11 @@ impl Drop for Keeper {
 
 /// The reading half.
 struct Input {
-    buffer: BytesMut,
+    buffer: Buffer,
     limits: Arc<Limits>,
     /// Of the frames so far, in bytes.
     largest: usize,
-    /// See [`frame::reserve`].
+    /// See [`frame::look_ahead`].
     ahead: usize,
     /// When the last byte came.
     active: Instant,
@@ -270,7 +277,7 @@ impl Input {
         let now = Instant::now();
         let first = limits.max_idle.unwrap_or(NEVER);
         Self {
-            buffer: BytesMut::new(),
+            buffer: Buffer::default(),
             limits,
             largest: 0,
             ahead: 0,
@@ -282,14 +289,14 @@ impl Input {
         }
     }
 
-    fn split(&mut self) -> Result<Option<Bytes>, frame::Error> {
-        let frame = frame::split(&mut self.buffer, self.limits.max_frame_bytes)?;
+    fn split(&mut self) -> Result<Option<Range<usize>>, frame::Error> {
+        let frame = self.buffer.split(self.limits.max_frame_bytes)?;
         match &frame {
             Some(frame) => {
                 self.largest = self.largest.max(frame.len() + frame::PREFIX);
                 self.began = None;
             }
-            None if self.buffer.is_empty() => self.began = None,
+            None if self.buffer.left().is_empty() => self.began = None,
             None if self.began.is_none() => {
                 self.began = Some(self.active);
                 self.alarms
@@ -307,7 +314,7 @@ impl Input {
                 Poll::Ready(read) => Poll::Ready(Ok(read)),
                 Poll::Pending => {
                     // Keeps C3.
-                    if !(self.keeper.is_some() && self.is_small()) {
+                    if !self.keeps_buffers() {
                         self.release(wire);
                     }
                     self.alarms.poll(cx).map(Err)
@@ -333,8 +340,7 @@ impl Input {
                     if self.keeper.is_none() && self.is_small() {
                         self.keep();
                     }
-                    let (arrived, capacity) = (self.buffer.len(), self.buffer.capacity());
-                    self.ahead = frame::look_ahead(self.ahead, arrived, capacity);
+                    self.ahead = frame::look_ahead(self.ahead, &self.buffer);
                     return Ok(());
                 }
             }
@@ -343,20 +349,22 @@ impl Input {
 
     fn poll_read(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<io::Result<usize>> {
         // No buffer is made, and none grows, before there is something to put into it.
-        ready!(wire.stream.poll_read_ready(cx))?;
-        frame::reserve(
-            &mut self.buffer,
-            self.largest,
-            self.ahead,
-            self.limits.max_frame_bytes,
-        );
+        if !(self.keeps_buffers() && self.buffer.left().is_empty()) {
+            ready!(wire.stream.poll_read_ready(cx))?;
+        }
+        let limit = self.limits.max_frame_bytes;
+        self.buffer.reserve(self.largest, self.ahead, limit);
         // Unlike `try_read`, this notices a short read and spares the next one that would find nothing.
-        pin!(wire.stream.read_buf(&mut self.buffer)).poll(cx)
+        pin!(wire.stream.read_buf(&mut self.buffer.bytes)).poll(cx)
     }
 
     /// Whether what this peer sends is small enough to keep buffers for it.
     fn is_small(&self) -> bool {
         self.largest.max(self.ahead) <= HOLD_MAX
+    }
+
+    fn keeps_buffers(&self) -> bool {
+        self.keeper.is_some() && self.is_small()
     }
 
     /// Keeps the buffers from now on, until nothing has come for [`HOLD`].
@@ -369,8 +377,8 @@ impl Input {
 
     fn release(&mut self, wire: &mut Wire) {
         wire.release();
-        if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
+        if self.buffer.left().is_empty() {
+            self.buffer = Buffer::default();
         }
     }
 
@@ -379,12 +387,12 @@ impl Input {
         let limits = &self.limits;
         match self.began {
             Some(began) => {
-                let earned = self.buffer.len() as u64 * 1000 / limits.min_frame_rate.max(1);
+                let arrived = self.buffer.left().len();
+                let earned = arrived as u64 * 1000 / limits.min_frame_rate.max(1);
                 let deadline = began + limits.frame_deadline.max(Duration::from_millis(earned));
                 if now >= deadline {
                     return Err(Ending::Hostile(format!(
-                        "{} bytes of a frame in {:?}",
-                        self.buffer.len(),
+                        "{arrived} bytes of a frame in {:?}",
                         now - began
                     )));
                 }

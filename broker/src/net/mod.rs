@@ -7,8 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 pub mod client;
 mod connection;
 pub mod frame;
@@ -58,7 +56,7 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         connection: &mut Self::Connection,
         peer: &Peer,
-        frame: Bytes,
+        frame: &[u8],
     ) -> impl Future<Output = Outcome> + Send;
 
     /// True when the request only waits and reads, so that its future may be dropped half-way once

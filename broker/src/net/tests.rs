@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -34,7 +33,7 @@ impl Handler for Echo {
         0
     }
 
-    async fn handle(&self, handled: &mut usize, _: &Peer, frame: Bytes) -> Outcome {
+    async fn handle(&self, handled: &mut usize, _: &Peer, frame: &[u8]) -> Outcome {
         *handled += 1;
         match frame.first() {
             Some(b'w' | b'W') => {

@@ -76,6 +76,42 @@ pub struct Unreplicated {
     required_offset: Offset,
 }
 
+/// The appends of one request, under way.
+#[derive(Default)]
+pub struct Appends {
+    /// What became of the first entries, in their order.
+    answers: SmallVec<[Appended; 1]>,
+    unreplicated: Vec<Unreplicated>,
+    /// So much was appended that others shall run first.
+    is_turn_over: bool,
+}
+
+impl Appends {
+    /// The answers, unless there is something to wait for.
+    pub fn done(self) -> Result<SmallVec<[Appended; 1]>, Self> {
+        if self.unreplicated.is_empty() && !self.is_turn_over {
+            Ok(self.answers)
+        } else {
+            Err(self)
+        }
+    }
+
+    fn fail(&mut self, failures: Vec<(usize, ErrorCode)>) {
+        for (at, code) in failures {
+            self.answers[at].failure = Some(Box::new(AppendFailure::new(code)));
+        }
+    }
+}
+
+impl From<SmallVec<[Appended; 1]>> for Appends {
+    fn from(answers: SmallVec<[Appended; 1]>) -> Self {
+        Self {
+            answers,
+            ..Self::default()
+        }
+    }
+}
+
 impl ReplicaManager {
     /// Validates and appends records of a client, all partitions of a request but those that `refuse`
     /// has a code for. `required_acks` must be −1, 0 or 1 where it has none; with −1, waits at most
@@ -88,11 +124,25 @@ impl ReplicaManager {
         required_acks: i16,
         timeout: Duration,
     ) -> SmallVec<[Appended; 1]> {
-        let mut answers: SmallVec<[Appended; 1]> = SmallVec::with_capacity(entries.len());
-        let mut unreplicated = Vec::new();
-        let mut since_yield = 0;
-        for (at, entry) in entries.iter().enumerate() {
-            since_yield += entry.records.len();
+        let appends = self.append_some(entries, &refuse, required_acks, Appends::default());
+        self.append_rest(entries, refuse, required_acks, timeout, appends)
+            .await
+    }
+
+    /// The part of [`Self::append_records`] that waits for nothing, which mostly is all of it: appends
+    /// those entries that have no answer yet, until it is time to let others run.
+    pub fn append_some(
+        &self,
+        entries: &[ToAppend<'_>],
+        refuse: impl Fn(&ToAppend<'_>) -> Option<ErrorCode>,
+        required_acks: i16,
+        mut appends: Appends,
+    ) -> Appends {
+        let mut taken = 0;
+        appends
+            .answers
+            .reserve_exact(entries.len() - appends.answers.len());
+        for entry in &entries[appends.answers.len()..] {
             let appended = match refuse(entry) {
                 None => self.append_one(entry, required_acks),
                 Some(code) => Err(AppendFailure::new(code)),
@@ -100,8 +150,8 @@ impl ReplicaManager {
             let answer = match appended {
                 Ok(Some((partition, info))) => {
                     if required_acks == -1 {
-                        unreplicated.push(Unreplicated {
-                            at,
+                        appends.unreplicated.push(Unreplicated {
+                            at: appends.answers.len(),
                             partition,
                             required_offset: info.last_offset + 1,
                         });
@@ -117,18 +167,44 @@ impl ReplicaManager {
                 },
                 Err(failure) => Appended::failed(failure),
             };
-            answers.push(answer);
-            if since_yield >= YIELD_BYTES {
-                since_yield = 0;
-                tokio::task::yield_now().await;
+            appends.answers.push(answer);
+            taken += entry.records.len();
+            if taken >= YIELD_BYTES {
+                appends.is_turn_over = true;
+                break;
             }
         }
-        if required_acks == -1 {
-            for (at, code) in self.wait_for_replicas(unreplicated, timeout).await {
-                answers[at].failure = Some(Box::new(AppendFailure::new(code)));
-            }
+        if !appends.unreplicated.is_empty() {
+            self.take_replicated(&mut appends);
         }
-        answers
+        appends
+    }
+
+    /// Alone in the ISR, the append itself has moved the high watermark.
+    fn take_replicated(&self, appends: &mut Appends) {
+        let mut failures = Vec::new();
+        appends
+            .unreplicated
+            .retain(|append| self.is_unreplicated(append, &mut failures));
+        appends.fail(failures);
+    }
+
+    /// The rest of [`Self::append_records`].
+    pub async fn append_rest(
+        &self,
+        entries: &[ToAppend<'_>],
+        refuse: impl Fn(&ToAppend<'_>) -> Option<ErrorCode>,
+        required_acks: i16,
+        timeout: Duration,
+        mut appends: Appends,
+    ) -> SmallVec<[Appended; 1]> {
+        while std::mem::take(&mut appends.is_turn_over) {
+            tokio::task::yield_now().await;
+            appends = self.append_some(entries, &refuse, required_acks, appends);
+        }
+        let unreplicated = std::mem::take(&mut appends.unreplicated);
+        appends.fail(self.wait_for_replicas(unreplicated, timeout).await);
+        appends.answers
     }
 
     fn append_one(
@@ -242,7 +318,6 @@ impl ReplicaManager {
         timeout: Duration,
     ) -> Vec<(usize, ErrorCode)> {
         let mut failures = Vec::new();
-        // Alone in the ISR, the append itself has moved the high watermark.
         appends.retain(|append| self.is_unreplicated(append, &mut failures));
         if appends.is_empty() {
             return failures;

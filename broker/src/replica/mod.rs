@@ -35,7 +35,7 @@ pub mod state;
 mod throttles;
 pub mod truncation;
 
-pub use append::{AppendFailure, Appended, ToAppend, Unreplicated};
+pub use append::{AppendFailure, Appended, Appends, ToAppend, Unreplicated};
 pub use fetch::{FetchParams, Fetched, Reading, ToFetch};
 pub use fetch_context::{FetchContext, SessionRequest};
 pub use offsets::{Deleted, FoundOffset};

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::manager::{Isolation, LeadershipChange, Parts, ReplicaManager};
 use super::session::{PartitionKey, TopicKey, Wanted};
-use super::{Appended, FetchParams, Fetched, Reading, ToAppend, ToFetch};
+use super::{Appended, Appends, FetchParams, Fetched, Reading, ToAppend, ToFetch};
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::image::{BrokerImage, Cluster, MetadataImage, PartitionImage, TopicImage};
 use crate::cluster::update::ControllerEpochGate;
@@ -1093,4 +1093,47 @@ async fn a_duplicate_of_an_idempotent_producer_is_answered_and_not_appended() {
             .latest_offset(&partition(0), Isolation::LogEnd),
         Ok(1)
     );
+}
+
+/// What a request brings is not appended in one go when it is much, and yet each entry is answered at
+/// its place.
+#[tokio::test]
+async fn after_a_mebibyte_the_rest_of_a_request_waits_for_its_turn() {
+    let fixture = Fixture::leading().await;
+    let large = |index| to_append(index, 1, 700_000);
+    let entries = [large(7), large(8), large(9), to_append(0, 1, 10)];
+    let refuse = |entry: &ToAppend<'_>| {
+        (entry.partition.partition == 9).then_some(ErrorCode::InvalidTopicException)
+    };
+    let replicas = &fixture.replicas;
+    let appends = replicas.append_some(&entries, refuse, 1, Appends::default());
+    let Err(appends) = appends.done() else {
+        panic!("all of it at once");
+    };
+    let end = || replicas.latest_offset(&partition(0), Isolation::LogEnd);
+    assert_eq!(end(), Ok(0));
+    let answers = replicas
+        .append_rest(&entries, refuse, 1, LONG, appends)
+        .await;
+    let codes: Vec<_> = answers
+        .iter()
+        .map(|answer| answer.failure.as_ref().map(|failure| failure.code))
+        .collect();
+    let elsewhere = Some(ErrorCode::NotLeaderOrFollower);
+    let refused = Some(ErrorCode::InvalidTopicException);
+    assert_eq!(codes, [elsewhere, elsewhere, refused, None]);
+    assert_eq!(end(), Ok(1));
+}
+
+#[tokio::test]
+async fn an_append_to_a_lone_replica_is_done_at_once_and_one_that_waits_is_not() {
+    let alone = Fixture::leading().await;
+    let entries = [to_append(0, 1, 10)];
+    let begin = |replicas: &ReplicaManager| {
+        let appends = replicas.append_some(&entries, |_| None, -1, Appends::default());
+        appends.done().is_ok()
+    };
+    assert!(begin(&alone.replicas));
+    let two = Fixture::leading_two().await;
+    assert!(!begin(&two.replicas));
 }

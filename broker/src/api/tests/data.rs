@@ -212,9 +212,7 @@ impl Served {
             principal: Arc::from("User:ANONYMOUS"),
         };
         let mut connection = self.dispatcher.connect(&peer);
-        self.dispatcher
-            .handle(&mut connection, &peer, frame.freeze())
-            .await
+        self.dispatcher.handle(&mut connection, &peer, &frame).await
     }
 
     /// The response as a client decodes it, with file regions read.

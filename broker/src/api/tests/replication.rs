@@ -88,14 +88,14 @@ impl Handler for WithController {
         &self,
         connection: &mut Self::Connection,
         peer: &Peer,
-        frame: Bytes,
+        frame: &[u8],
     ) -> Outcome {
-        let (key, version) = guard::peek(&frame).unwrap();
+        let (key, version) = guard::peek(frame).unwrap();
         match key {
-            AlterPartitionRequest::KEY => self.alter(version, frame),
+            AlterPartitionRequest::KEY => self.alter(version, Bytes::copy_from_slice(frame)),
             ApiVersionsRequest::KEY => {
                 let header =
-                    guard::request_header(&frame, ApiVersionsRequest::header_version(version))
+                    guard::request_header(frame, ApiVersionsRequest::header_version(version))
                         .unwrap();
                 let offered = api_versions_response::ApiVersion::default()
                     .with_api_key(AlterPartitionRequest::KEY)

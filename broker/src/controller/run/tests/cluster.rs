@@ -137,21 +137,21 @@ impl Handler for Wire {
 
     fn connect(&self, _: &Peer) {}
 
-    async fn handle(&self, (): &mut (), _: &Peer, frame: Bytes) -> Outcome {
-        let (key, version) = guard::peek(&frame).expect("a header");
+    async fn handle(&self, (): &mut (), _: &Peer, frame: &[u8]) -> Outcome {
+        let (key, version) = guard::peek(frame).expect("a header");
         self.0.over_wire.fetch_add(1, Ordering::SeqCst);
         match (key, version) {
-            (4, 7) => answer(&frame, version, |r: &LeaderAndIsrRequest| {
+            (4, 7) => answer(frame, version, |r: &LeaderAndIsrRequest| {
                 self.0.become_leader_or_follower(r)
             }),
-            (5, 4) => answer(&frame, version, |r: &StopReplicaRequest| self.0.stop(r)),
-            (6, 8) => answer(&frame, version, |r: &UpdateMetadataRequest| self.0.learn(r)),
+            (5, 4) => answer(frame, version, |r: &StopReplicaRequest| self.0.stop(r)),
+            (6, 8) => answer(frame, version, |r: &UpdateMetadataRequest| self.0.learn(r)),
             other => panic!("the wire is fixed to other versions: {other:?}"),
         }
     }
 }
 
-fn answer<R: Request>(frame: &Bytes, version: i16, ask: impl Fn(&R) -> R::Response) -> Outcome
+fn answer<R: Request>(frame: &[u8], version: i16, ask: impl Fn(&R) -> R::Response) -> Outcome
 where
     R::Response: Encodable + HeaderVersion,
 {
@@ -163,7 +163,8 @@ where
         client.parse::<i32>().is_ok(),
         "the controller's id: {client}"
     );
-    let request = R::decode(&mut frame.slice(header.len..), version).expect("a request");
+    let body = &mut Bytes::copy_from_slice(&frame[header.len..]);
+    let request = R::decode(body, version).expect("a request");
     let response = ask(&request);
     let chunks = encode(
         header.correlation_id,
