@@ -10,9 +10,8 @@
 //!
 //! with `pub async fn handle(cx: &Context<'_>, request: XRequest) -> XResponse` and
 //! `pub fn refuse(request: &XRequest, code: ErrorCode) -> XResponse` in the file, which is `decoded`. The
-//! hot paths (Produce, Fetch, OffsetCommit) are read and written `by_hand`, by `async fn answer(cx:
-//! &Context<'_>, body: Bytes) -> Outcome`, whose future is part of the connection's, or `in_place`, by
-//! `fn answer<'a>(cx: &'a Context<'_>, body: &'a [u8]) -> Answered<'a>`, which copies nothing.
+//! hot paths (Produce, Fetch, OffsetCommit) are read `in_place` and written by hand, by `fn answer<'a>(cx: &'a
+//! Context<'_>, body: &'a [u8]) -> Answered<'a>`.
 
 pub mod allocate_producer_ids;
 pub mod alter_configs;
@@ -136,9 +135,6 @@ macro_rules! call {
             }
         }
     };
-    (by_hand $file:ident $request:ident $cx:ident $body:ident) => {
-        $file::answer($cx, bytes::Bytes::copy_from_slice($body)).await
-    };
     (in_place $file:ident $request:ident $cx:ident $body:ident) => {
         match $file::answer($cx, $body) {
             Answered::Now(outcome) => outcome,
@@ -156,7 +152,7 @@ apis! {
     5 StopReplica 0..=4 stop_replica StopReplicaRequest decoded;
     6 UpdateMetadata 0..=8 update_metadata UpdateMetadataRequest decoded;
     7 ControlledShutdown 0..=3 controlled_shutdown ControlledShutdownRequest decoded;
-    8 OffsetCommit 0..=9 offset_commit OffsetCommitRequest by_hand;
+    8 OffsetCommit 0..=9 offset_commit OffsetCommitRequest in_place;
     9 OffsetFetch 0..=9 offset_fetch OffsetFetchRequest decoded;
     10 FindCoordinator 0..=6 find_coordinator FindCoordinatorRequest decoded;
     11 JoinGroup 0..=9 join_group JoinGroupRequest decoded;

@@ -7,12 +7,11 @@ mod wire;
 
 use std::pin::pin;
 
-use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use self::wire::{Entry, Request};
 use super::context::Context;
-use super::dispatch::{caught, log_failure};
+use super::dispatch::{Answered, caught, log_failure};
 use crate::error::ErrorCode;
 use crate::group::event::MemberRef;
 use crate::group::offsets::OffsetAndMetadata;
@@ -25,8 +24,12 @@ use crate::zk::{self, Store, data, paths};
 /// Most requests commit one partition.
 type Few<T> = SmallVec<[T; 1]>;
 
-pub(super) async fn answer(cx: &Context<'_>, body: Bytes) -> Outcome {
-    let request = match Request::read(cx.version, &body) {
+pub(super) fn answer<'a>(cx: &'a Context<'_>, body: &'a [u8]) -> Answered<'a> {
+    Answered::Later(Box::pin(read(cx, body)))
+}
+
+async fn read(cx: &Context<'_>, body: &[u8]) -> Outcome {
+    let request = match Request::read(cx.version, body) {
         Ok(request) => request,
         Err(error) => {
             let reason = format!("OffsetCommit v{} cannot be read: {error}", cx.version);

@@ -113,10 +113,8 @@ impl From<SmallVec<[Appended; 1]>> for Appends {
 }
 
 impl ReplicaManager {
-    /// Validates and appends records of a client, all partitions of a request but those that `refuse`
-    /// has a code for. `required_acks` must be −1, 0 or 1 where it has none; with −1, waits at most
-    /// `timeout` for the high watermark to pass them. The answers are in the order of `entries`, which
-    /// hold each partition at most once.
+    /// [`Self::append_some`] and [`Self::append_rest`] in one, as Produce goes through them.
+    #[cfg(test)]
     pub async fn append_records(
         &self,
         entries: &[ToAppend<'_>],
@@ -129,8 +127,10 @@ impl ReplicaManager {
             .await
     }
 
-    /// The part of [`Self::append_records`] that waits for nothing, which mostly is all of it: appends
-    /// those entries that have no answer yet, until it is time to let others run.
+    /// Validates and appends records of a client, all partitions of a request but those that `refuse`
+    /// has a code for, and waits for nothing: those entries that have no answer yet, until it is time to
+    /// let others run. `required_acks` must be −1, 0 or 1 where `refuse` has no code. `entries` hold each
+    /// partition at most once.
     pub fn append_some(
         &self,
         entries: &[ToAppend<'_>],
@@ -189,7 +189,8 @@ impl ReplicaManager {
         appends.fail(failures);
     }
 
-    /// The rest of [`Self::append_records`].
+    /// What [`Self::append_some`] left, then, with −1, waits at most `timeout` for the high watermark to
+    /// pass what was appended. The answers are in the order of `entries`.
     pub async fn append_rest(
         &self,
         entries: &[ToAppend<'_>],
