@@ -11,8 +11,9 @@ use smallvec::{SmallVec, smallvec};
 
 use self::wire::{Entry, Request};
 use super::context::Context;
-use super::dispatch::{Answered, caught, log_failure};
+use super::dispatch::{Answered, caught, caught_at_once, log_failure};
 use crate::error::ErrorCode;
+use crate::group::coordinator::Reply;
 use crate::group::event::MemberRef;
 use crate::group::offsets::OffsetAndMetadata;
 use crate::hash::IndexMap;
@@ -25,25 +26,122 @@ use crate::zk::{self, Store, data, paths};
 type Few<T> = SmallVec<[T; 1]>;
 
 pub(super) fn answer<'a>(cx: &'a Context<'_>, body: &'a [u8]) -> Answered<'a> {
-    Answered::Later(Box::pin(read(cx, body)))
-}
-
-async fn read(cx: &Context<'_>, body: &[u8]) -> Outcome {
     let request = match Request::read(cx.version, body) {
         Ok(request) => request,
         Err(error) => {
             let reason = format!("OffsetCommit v{} cannot be read: {error}", cx.version);
-            return Outcome::Close(reason);
+            return Answered::Now(Outcome::Close(reason));
         }
     };
-    let entries = last_of_each(&request.entries);
-    let committing = pin!(commit(cx, &request, &entries));
-    let codes = caught(committing).await.unwrap_or_else(|| {
-        log_failure(cx);
-        smallvec![ErrorCode::UnknownServerError; entries.len()]
-    });
-    let response = wire::response(cx.version, cx.correlation_id, &entries, &codes);
-    Outcome::Respond(response)
+    let (commit, partitions) = Commit::of(cx, &request);
+    if partitions.is_empty() {
+        return Answered::Now(commit.respond(cx, Vec::new()));
+    }
+    if cx.version == 0 {
+        let group_id = request.group_id;
+        return Answered::Later(Box::pin(async move {
+            let storing = pin!(commit.store(cx, group_id, partitions));
+            let results = caught(storing).await;
+            commit.finish(cx, results)
+        }));
+    }
+    match caught_at_once(|| commit.hand_in(cx, &request, partitions)) {
+        None => Answered::Now(commit.finish(cx, None)),
+        Some(Reply::Now(results)) => Answered::Now(commit.respond(cx, results)),
+        Some(Reply::Later(results)) => Answered::Later(Box::pin(async move {
+            let results = caught(pin!(results)).await;
+            commit.finish(cx, results)
+        })),
+    }
+}
+
+/// What a request commits.
+struct Commit<'a> {
+    entries: Few<Entry<'a>>,
+    /// Places of the entries whose partition there is.
+    known: Few<usize>,
+}
+
+impl<'a> Commit<'a> {
+    /// With the partitions of the known entries.
+    fn of(cx: &Context<'_>, request: &Request<'a>) -> (Self, Few<TopicPartition>) {
+        let entries = last_of_each(&request.entries);
+        let mut known = SmallVec::new();
+        let mut partitions = SmallVec::new();
+        let image = cx.rooms.cluster.image();
+        for (place, entry) in entries.iter().enumerate() {
+            if let Some(topic) = image.topic(entry.topic)
+                && topic.partitions.contains_key(&entry.partition)
+            {
+                known.push(place);
+                partitions.push(TopicPartition::new(topic.name.clone(), entry.partition));
+            }
+        }
+        (Self { entries, known }, partitions)
+    }
+
+    /// The known entries with their partitions.
+    fn each(
+        &self,
+        partitions: Few<TopicPartition>,
+    ) -> impl Iterator<Item = (TopicPartition, &Entry<'a>)> {
+        let entries = self.known.iter().map(|place| &self.entries[*place]);
+        partitions.into_iter().zip(entries)
+    }
+
+    /// To the group's coordinator.
+    fn hand_in(
+        &self,
+        cx: &Context<'_>,
+        request: &Request<'_>,
+        partitions: Few<TopicPartition>,
+    ) -> Reply<Vec<ErrorCode>, impl Future<Output = Vec<ErrorCode>> + use<>> {
+        let now = cx.rooms.clock.now();
+        let offsets = self
+            .each(partitions)
+            .map(|(partition, entry)| (partition, translate(entry, request.retention_ms, now)))
+            .collect();
+        let member = MemberRef {
+            member_id: request.member_id.to_owned(),
+            instance_id: request.instance_id.map(ToOwned::to_owned),
+            generation: request.generation,
+        };
+        let groups = &cx.rooms.groups;
+        groups.commit(request.group_id, member, None, offsets)
+    }
+
+    /// v0: to the coordination store.
+    async fn store(
+        &self,
+        cx: &Context<'_>,
+        group_id: &str,
+        partitions: Few<TopicPartition>,
+    ) -> Vec<ErrorCode> {
+        let max = cx.rooms.config.load().offset_metadata_max_bytes();
+        let max = usize::try_from(max).unwrap_or(0);
+        let store = &*cx.rooms.store;
+        commit_to_store(store, group_id, self.each(partitions), max).await
+    }
+
+    /// `None`: it panicked.
+    fn finish(&self, cx: &Context<'_>, results: Option<Vec<ErrorCode>>) -> Outcome {
+        let results = results.unwrap_or_else(|| {
+            log_failure(cx);
+            vec![ErrorCode::UnknownServerError; self.known.len()]
+        });
+        self.respond(cx, results)
+    }
+
+    /// `results` are those of the known entries.
+    fn respond(&self, cx: &Context<'_>, results: Vec<ErrorCode>) -> Outcome {
+        let unknown = ErrorCode::UnknownTopicOrPartition;
+        let mut codes: Few<ErrorCode> = smallvec![unknown; self.entries.len()];
+        for (place, code) in self.known.iter().zip(results) {
+            codes[*place] = code;
+        }
+        let response = wire::response(cx.version, cx.correlation_id, &self.entries, &codes);
+        Outcome::Respond(response)
+    }
 }
 
 /// The offsets by partition, those of a topic side by side. As in Kafka the last one of a partition
@@ -63,57 +161,6 @@ fn last_of_each<'a>(entries: &[Entry<'a>]) -> Few<Entry<'a>> {
         .collect()
 }
 
-/// What became of each entry.
-async fn commit(cx: &Context<'_>, request: &Request<'_>, entries: &[Entry<'_>]) -> Few<ErrorCode> {
-    let mut codes = smallvec![ErrorCode::UnknownTopicOrPartition; entries.len()];
-    let mut places: Few<usize> = SmallVec::new();
-    let mut partitions: Few<TopicPartition> = SmallVec::new();
-    let image = cx.rooms.cluster.image();
-    for (place, entry) in entries.iter().enumerate() {
-        if let Some(topic) = image.topic(entry.topic)
-            && topic.partitions.contains_key(&entry.partition)
-        {
-            places.push(place);
-            partitions.push(TopicPartition::new(topic.name.clone(), entry.partition));
-        }
-    }
-    drop(image);
-    if places.is_empty() {
-        return codes;
-    }
-    let known = partitions
-        .into_iter()
-        .zip(places.iter().map(|place| &entries[*place]));
-    let results = if cx.version == 0 {
-        let max = cx.rooms.config.load().offset_metadata_max_bytes();
-        let max = usize::try_from(max).unwrap_or(0);
-        // Apart, so that connections of today do not carry its state.
-        Box::pin(commit_to_store(
-            &*cx.rooms.store,
-            request.group_id,
-            known,
-            max,
-        ))
-        .await
-    } else {
-        let now = cx.rooms.clock.now();
-        let offsets = known
-            .map(|(partition, entry)| (partition, translate(entry, request.retention_ms, now)))
-            .collect();
-        let member = MemberRef {
-            member_id: request.member_id.to_owned(),
-            instance_id: request.instance_id.map(ToOwned::to_owned),
-            generation: request.generation,
-        };
-        let groups = &cx.rooms.groups;
-        groups.commit(request.group_id, member, None, offsets).await
-    };
-    for (place, code) in places.into_iter().zip(results) {
-        codes[place] = code;
-    }
-    codes
-}
-
 /// Copies what is kept: the request is a slice of its frame.
 fn translate(entry: &Entry<'_>, retention_ms: Millis, now: Millis) -> OffsetAndMetadata {
     OffsetAndMetadata {
@@ -129,10 +176,10 @@ fn translate(entry: &Entry<'_>, retention_ms: Millis, now: Millis) -> OffsetAndM
     }
 }
 
-async fn commit_to_store<'a>(
+async fn commit_to_store<'a, 'b: 'a>(
     store: &dyn Store,
     group_id: &str,
-    commits: impl Iterator<Item = (TopicPartition, &'a Entry<'a>)>,
+    commits: impl Iterator<Item = (TopicPartition, &'a Entry<'b>)>,
     max_metadata: usize,
 ) -> Vec<ErrorCode> {
     let mut results = Vec::new();

@@ -29,8 +29,8 @@ use tokio::time::Instant;
 use self::tasks::Timers;
 use super::LOG;
 use super::event::{
-    Acks, Answer, CommitRequest, Event, JoinAnswer, JoinRequest, LeavingMember, MemberRef, Now,
-    Settings, SyncAnswer, SyncRequest, Token, TransactionalProducer, WriteId,
+    Acks, Answer, CommitRequest, Effect, Event, JoinAnswer, JoinRequest, LeavingMember, MemberRef,
+    Now, Settings, SyncAnswer, SyncRequest, Token, TransactionalProducer, WriteId,
 };
 use super::group::{Description, Fetched, Group, State};
 use super::offsets::OffsetAndMetadata;
@@ -64,6 +64,12 @@ pub struct Counts {
     pub stable: usize,
     pub dead: usize,
     pub offsets: usize,
+}
+
+/// The answer to a request: there already, or to be waited for.
+pub enum Reply<T, F: Future<Output = T>> {
+    Now(T),
+    Later(F),
 }
 
 /// The coordinator's handle, for the APIs. A request is fed to its group by the call; the future
@@ -115,7 +121,7 @@ struct Entry {
 
 struct EntryCore {
     group: Group,
-    waiters: HashMap<Token, oneshot::Sender<Answer>>,
+    waiters: HashMap<Token, Waiter>,
     writes: VecDeque<Write>,
     /// Somebody empties `writes`.
     is_driven: bool,
@@ -125,6 +131,15 @@ struct EntryCore {
     is_removed: bool,
     /// The earliest deadline in the timer queue.
     armed: Option<Millis>,
+    /// Empty between steps; its memory is used again.
+    effects: Vec<Effect>,
+}
+
+/// Who asked, until the answer is taken.
+enum Waiter {
+    /// Is still in the call that asked, driving an append, and looks here before it leaves.
+    Asking(Option<Answer>),
+    Parked(oneshot::Sender<Answer>),
 }
 
 struct Write {
@@ -286,14 +301,14 @@ impl GroupCoordinator {
         }
     }
 
-    /// One result per offset, in their order.
+    /// One result per offset, in their order: at once, unless the commit has to be replicated.
     pub fn commit(
         &self,
         group_id: &str,
         member: MemberRef,
         producer: Option<TransactionalProducer>,
         offsets: Vec<(TopicPartition, OffsetAndMetadata)>,
-    ) -> impl Future<Output = Vec<ErrorCode>> + use<> {
+    ) -> Reply<Vec<ErrorCode>, impl Future<Output = Vec<ErrorCode>> + use<>> {
         let count = offsets.len();
         let needs_id = if producer.is_some() {
             NeedsId::Yes
@@ -308,12 +323,15 @@ impl GroupCoordinator {
                 offsets,
             })
         });
-        async move {
-            match answered(asked).await {
-                Ok(Answer::Commit(results)) => results,
-                Ok(_) => vec![ErrorCode::UnknownServerError; count],
-                Err(error) => vec![error; count],
-            }
+        let results = move |answer| match answer {
+            Ok(Answer::Commit(results)) => results,
+            Ok(_) => vec![ErrorCode::UnknownServerError; count],
+            Err(error) => vec![error; count],
+        };
+        match asked {
+            Ok(Asked::Answered(answer)) => Reply::Now(results(Ok(answer))),
+            Err(error) => Reply::Now(results(Err(error))),
+            asked => Reply::Later(async move { results(answered(asked).await) }),
         }
     }
 
@@ -435,10 +453,14 @@ impl GroupCoordinator {
     }
 
     /// Feeds one request to its group; the answer may be there already, or come much later.
-    fn ask(&self, group_id: &str, needs_id: NeedsId, event: impl FnOnce(Token) -> Event) -> Asked {
+    fn ask(
+        &self,
+        group_id: &str,
+        needs_id: NeedsId,
+        event: impl FnOnce(Token) -> Event,
+    ) -> Result<Asked, ErrorCode> {
         let shared = &self.shared;
         let token = shared.next_token.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
         loop {
             let partition = shared.partition_of(group_id, needs_id)?;
             let entry = partition.find_or_insert(group_id, shared);
@@ -446,19 +468,36 @@ impl GroupCoordinator {
             if core.is_removed {
                 continue;
             }
-            core.waiters.insert(token, sender);
-            let next = shared.step_locked(&entry, &mut core, event(token));
-            shared.after_step(&entry, core, next);
-            return Ok(receiver);
+            let now = shared.now();
+            let stepped = shared.step_locked(&entry, &mut core, now, event(token), Some(token));
+            if let Some(answer) = stepped.answer {
+                shared.after_step(&entry, core, stepped.write, now);
+                return Ok(Asked::Answered(answer));
+            }
+            if let Some(write) = stepped.write {
+                core.waiters.insert(token, Waiter::Asking(None));
+                drop(core);
+                // Mostly the answer comes with the end of this append.
+                shared.drive(&entry, write, now);
+                core = entry.core.lock();
+            }
+            return Ok(core.take_or_park(token));
         }
     }
 }
 
-/// A request that was fed to its group. What waits for the answer holds no more than this.
-type Asked = Result<oneshot::Receiver<Answer>, ErrorCode>;
+/// A request that was fed to its group.
+enum Asked {
+    Answered(Answer),
+    /// What waits for the answer holds no more than this.
+    Parked(oneshot::Receiver<Answer>),
+}
 
-async fn answered(asked: Asked) -> Result<Answer, ErrorCode> {
-    asked?.await.map_err(|_| ErrorCode::CoordinatorNotAvailable)
+async fn answered(asked: Result<Asked, ErrorCode>) -> Result<Answer, ErrorCode> {
+    match asked? {
+        Asked::Answered(answer) => Ok(answer),
+        Asked::Parked(answer) => answer.await.map_err(|_| ErrorCode::CoordinatorNotAvailable),
+    }
 }
 
 /// APIs that manage members refuse an empty group id; those about offsets and administration take
@@ -567,12 +606,36 @@ impl Entry {
                 is_forgotten: false,
                 is_removed: false,
                 armed: None,
+                effects: Vec::new(),
             }),
         }
     }
 }
 
 impl EntryCore {
+    fn answer(&mut self, token: Token, answer: Answer) {
+        match self.waiters.get_mut(&token) {
+            Some(Waiter::Asking(place)) => *place = Some(answer),
+            Some(Waiter::Parked(_)) => {
+                if let Some(Waiter::Parked(waiter)) = self.waiters.remove(&token) {
+                    // The connection may be gone; its member will time out.
+                    let _ = waiter.send(answer);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The answer that came while its request was still in the call, or where it will come.
+    fn take_or_park(&mut self, token: Token) -> Asked {
+        if let Some(Waiter::Asking(Some(answer))) = self.waiters.remove(&token) {
+            return Asked::Answered(answer);
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.waiters.insert(token, Waiter::Parked(sender));
+        Asked::Parked(receiver)
+    }
+
     /// Dead or blank, and nothing of it is on its way.
     fn is_done(&self) -> bool {
         !self.is_removed

@@ -20,7 +20,7 @@ pub trait OffsetsTopic: Send + Sync + 'static {
     fn append(
         &self,
         partition: &TopicPartition,
-        batch: (Bytes, BatchHeader),
+        batch: (&[u8], BatchHeader),
         required_acks: i16,
         timeout_ms: Millis,
     ) -> Append;
@@ -53,14 +53,11 @@ impl OffsetsTopic for ReplicatedOffsetsTopic {
     fn append(
         &self,
         partition: &TopicPartition,
-        batch: (Bytes, BatchHeader),
+        batch: (&[u8], BatchHeader),
         required_acks: i16,
         timeout_ms: Millis,
     ) -> Append {
-        let (bytes, header) = batch;
-        let appended = self
-            .replicas
-            .append_built(partition, (&bytes, header), required_acks);
+        let appended = self.replicas.append_built(partition, batch, required_acks);
         match appended {
             Err(code) => Append::Done(Err(code)),
             Ok((offset, None)) => Append::Done(Ok(offset)),

@@ -135,51 +135,57 @@ impl Record {
         }
     }
 
-    /// The key's bytes, in the version Kafka 3.9 writes. A record of an unknown key is never
+    /// Puts the key's bytes, in the version Kafka 3.9 writes. A record of an unknown key is never
     /// written.
-    pub fn encode_key(&self) -> Result<Vec<u8>, Error> {
-        let mut out = Vec::new();
+    pub fn put_key(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         match self {
             Self::Offset {
                 group, partition, ..
             } => {
-                out.reserve_exact(10 + group.len() + partition.topic.len());
+                out.reserve(10 + group.len() + partition.topic.len());
                 out.put_i16(OFFSET_COMMIT_KEY_VERSION);
-                put_string(&mut out, "group", group)?;
-                put_string(&mut out, "topic", &partition.topic)?;
+                put_string(out, "group", group)?;
+                put_string(out, "topic", &partition.topic)?;
                 out.put_i32(partition.partition);
             }
             Self::Group { group, .. } => {
                 out.put_i16(GROUP_METADATA_KEY_VERSION);
-                put_string(&mut out, "group", group)?;
+                put_string(out, "group", group)?;
             }
             Self::Unknown { key_version } => out.put_i16(*key_version),
         }
-        Ok(out)
+        Ok(())
     }
 
-    /// The value's bytes; `None` for a tombstone.
-    pub fn encode_value(&self) -> Result<Option<Vec<u8>>, Error> {
+    /// Puts the value's bytes; false for a tombstone, which has none.
+    pub fn put_value(&self, out: &mut Vec<u8>) -> Result<bool, Error> {
         match self {
-            Self::Offset { value, .. } => value.as_ref().map(encode_offset).transpose(),
-            Self::Group { value, .. } => value.as_ref().map(encode_group).transpose(),
-            Self::Unknown { .. } => Ok(None),
+            Self::Offset {
+                value: Some(value), ..
+            } => put_offset(out, value)?,
+            Self::Group {
+                value: Some(value), ..
+            } => put_group(out, value)?,
+            Self::Offset { value: None, .. }
+            | Self::Group { value: None, .. }
+            | Self::Unknown { .. } => return Ok(false),
         }
+        Ok(true)
     }
 }
 
-fn encode_offset(value: &OffsetAndMetadata) -> Result<Vec<u8>, Error> {
+fn put_offset(out: &mut Vec<u8>, value: &OffsetAndMetadata) -> Result<(), Error> {
     let size = if value.expire_timestamp.is_some() {
         28
     } else {
         24
     };
-    let mut out = Vec::with_capacity(size + value.metadata.len());
+    out.reserve(size + value.metadata.len());
     match value.expire_timestamp {
         Some(expire_timestamp) => {
             out.put_i16(OFFSET_VALUE_VERSION_WITH_EXPIRY);
             out.put_i64(value.offset);
-            put_string(&mut out, "metadata", &value.metadata)?;
+            put_string(out, "metadata", &value.metadata)?;
             out.put_i64(value.commit_timestamp);
             out.put_i64(expire_timestamp);
         }
@@ -187,11 +193,11 @@ fn encode_offset(value: &OffsetAndMetadata) -> Result<Vec<u8>, Error> {
             out.put_i16(VALUE_VERSION);
             out.put_i64(value.offset);
             out.put_i32(value.leader_epoch.unwrap_or(-1));
-            put_string(&mut out, "metadata", &value.metadata)?;
+            put_string(out, "metadata", &value.metadata)?;
             out.put_i64(value.commit_timestamp);
         }
     }
-    Ok(out)
+    Ok(())
 }
 
 fn decode_offset(bytes: &[u8]) -> Result<OffsetAndMetadata, Error> {
@@ -220,29 +226,29 @@ fn decode_offset(bytes: &[u8]) -> Result<OffsetAndMetadata, Error> {
     })
 }
 
-fn encode_group(value: &GroupValue) -> Result<Vec<u8>, Error> {
+fn put_group(out: &mut Vec<u8>, value: &GroupValue) -> Result<(), Error> {
     let of_members: usize = value.members.iter().map(encoded_len).sum();
-    let mut out = Vec::with_capacity(128 + of_members);
+    out.reserve(128 + of_members);
     out.put_i16(VALUE_VERSION);
-    put_string(&mut out, "protocolType", &value.protocol_type)?;
+    put_string(out, "protocolType", &value.protocol_type)?;
     out.put_i32(value.generation);
-    put_nullable_string(&mut out, "protocol", value.protocol.as_deref())?;
-    put_nullable_string(&mut out, "leader", value.leader.as_deref())?;
+    put_nullable_string(out, "protocol", value.protocol.as_deref())?;
+    put_nullable_string(out, "leader", value.leader.as_deref())?;
     out.put_i64(value.current_state_timestamp);
-    put_len(&mut out, "members", value.members.len())?;
+    put_len(out, "members", value.members.len())?;
     for member in &value.members {
-        put_string(&mut out, "memberId", &member.member_id)?;
-        put_nullable_string(&mut out, "groupInstanceId", member.instance_id.as_deref())?;
-        put_string(&mut out, "clientId", &member.client_id)?;
-        put_string(&mut out, "clientHost", &member.client_host)?;
+        put_string(out, "memberId", &member.member_id)?;
+        put_nullable_string(out, "groupInstanceId", member.instance_id.as_deref())?;
+        put_string(out, "clientId", &member.client_id)?;
+        put_string(out, "clientHost", &member.client_host)?;
         out.put_i32(member.rebalance_timeout_ms);
         out.put_i32(member.session_timeout_ms);
-        put_len(&mut out, "subscription", member.subscription.len())?;
+        put_len(out, "subscription", member.subscription.len())?;
         out.put_slice(&member.subscription);
-        put_len(&mut out, "assignment", member.assignment.len())?;
+        put_len(out, "assignment", member.assignment.len())?;
         out.put_slice(&member.assignment);
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Bytes that a member takes.

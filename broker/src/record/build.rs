@@ -62,7 +62,7 @@ pub fn build_batch(records: &[NewRecord], options: &BatchOptions) -> Bytes {
         builder.finish()
     };
     let (bytes, _) = build().expect("own records: default level, timestamps of our clock");
-    bytes
+    bytes.into()
 }
 
 /// Writes one v2 batch record by record.
@@ -78,7 +78,7 @@ pub struct BatchBuilder {
     max_timestamp: Millis,
     count: i32,
     next_delta: i32,
-    /// One encoded record, reused.
+    /// One encoded record that is still to be packed, reused.
     scratch: Vec<u8>,
 }
 
@@ -223,18 +223,26 @@ impl BatchBuilder {
             size: body as u64,
             limit: i32::MAX as u64,
         })?;
-        self.scratch.clear();
+        let out = match &mut self.out {
+            Compressor::Plain(out) => out,
+            _ => {
+                self.scratch.clear();
+                &mut self.scratch
+            }
+        };
         // With its length before it.
-        self.scratch.reserve(body + varint_len(length));
-        put_varint(&mut self.scratch, length);
-        self.scratch.push(0);
-        put_varlong(&mut self.scratch, timestamp_delta);
-        put_varint(&mut self.scratch, offset_delta);
-        put_bytes(&mut self.scratch, key);
-        put_bytes(&mut self.scratch, value);
-        put_varint(&mut self.scratch, header_count);
-        self.scratch.extend_from_slice(headers);
-        self.out.write(&self.scratch)?;
+        out.reserve(body + varint_len(length));
+        put_varint(out, length);
+        out.push(0);
+        put_varlong(out, timestamp_delta);
+        put_varint(out, offset_delta);
+        put_bytes(out, key);
+        put_bytes(out, value);
+        put_varint(out, header_count);
+        out.extend_from_slice(headers);
+        if !matches!(self.out, Compressor::Plain(_)) {
+            self.out.write(&self.scratch)?;
+        }
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.count += 1;
         self.next_delta = offset_delta.saturating_add(1);
@@ -252,7 +260,7 @@ impl BatchBuilder {
 
     /// Ends the batch. Without a record it is an empty batch, as the cleaner leaves to keep a
     /// producer's last sequence.
-    pub fn finish(self) -> Result<(Bytes, BatchHeader), Error> {
+    pub fn finish(self) -> Result<(Vec<u8>, BatchHeader), Error> {
         let mut bytes = self.out.finish()?;
         let size = bytes.len() as u64;
         let batch_length =
@@ -290,7 +298,7 @@ impl BatchBuilder {
         header.put(&mut &mut bytes[..HEADER_LEN]);
         header.crc = crc32c::crc32c(&bytes[ATTRIBUTES_AT..]);
         bytes[batch::CRC_AT..ATTRIBUTES_AT].copy_from_slice(&header.crc.to_be_bytes());
-        Ok((Bytes::from(bytes), header))
+        Ok((bytes, header))
     }
 }
 

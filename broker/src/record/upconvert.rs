@@ -1,8 +1,6 @@
 //! Up-conversion: a message set of magic 0 or 1 (Produce v0–2) becomes one v2 batch
 //! (`LogValidator.convertAndAssignOffsetsNonCompressed`, `buildRecordsAndAssignOffsets`).
 
-use bytes::Bytes;
-
 use super::batch::{BatchHeader, BatchIter};
 use super::build::BatchOptions;
 use super::compress::{Codec, Limits};
@@ -20,7 +18,7 @@ pub(super) fn up_convert(
     set: &Analyzed<'_>,
     target: Codec,
     level: i32,
-) -> Result<(Bytes, BatchHeader), Rejected> {
+) -> Result<(Vec<u8>, BatchHeader), Rejected> {
     let topic_partition = preparation.topic_partition;
     let options = BatchOptions {
         codec: target,

@@ -11,8 +11,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-
 use super::Error;
 use super::batch::{Batch, BatchHeader, BatchIter, Frame, with_max_timestamp};
 use super::build::{BatchBuilder, BatchOptions};
@@ -471,7 +469,7 @@ impl Preparation<'_> {
         batch: &Batch<'_>,
         target: Codec,
         level: i32,
-    ) -> Result<(Bytes, BatchHeader), Rejected> {
+    ) -> Result<(Vec<u8>, BatchHeader), Rejected> {
         let header = batch.header();
         let mut rules = RecordRules::new(self, header.timestamp_type());
         let options = BatchOptions {
@@ -509,7 +507,7 @@ impl Preparation<'_> {
         })
     }
 
-    pub(super) fn finish(&self, builder: BatchBuilder) -> Result<(Bytes, BatchHeader), Rejected> {
+    pub(super) fn finish(&self, builder: BatchBuilder) -> Result<(Vec<u8>, BatchHeader), Rejected> {
         let (bytes, header) = builder.finish()?;
         self.check_converted_size(bytes.len())?;
         Ok((bytes, header))
@@ -517,8 +515,8 @@ impl Preparation<'_> {
 }
 
 /// A batch that was made anew.
-fn owned<'a>((bytes, header): (Bytes, BatchHeader)) -> (Cow<'a, [u8]>, BatchHeader) {
-    (Cow::Owned(bytes.into()), header)
+fn owned<'a>((bytes, header): (Vec<u8>, BatchHeader)) -> (Cow<'a, [u8]>, BatchHeader) {
+    (Cow::Owned(bytes), header)
 }
 
 /// What a walk over the records found.

@@ -6,37 +6,49 @@ use parking_lot::MutexGuard;
 
 use super::{Entry, EntryCore, Shared, Write};
 use crate::error::{ErrorCode, KafkaCode};
-use crate::group::event::{Acks, Effect, Event, WriteId};
+use crate::group::event::{Acks, Answer, Effect, Event, Now, Token, WriteId};
 use crate::group::offsets_topic::Append;
 use crate::group::record;
 use crate::record::batch::BatchHeader;
 use crate::record::build::{BatchBuilder, BatchOptions};
 use crate::types::Offset;
 
+/// Most steps have one or two effects; a rebalance of many members has one for each.
+const EFFECTS_KEPT: usize = 4;
+
+/// What a step leaves to be done.
+pub(super) struct Stepped {
+    /// Its first append, which the caller must begin to drive.
+    pub(super) write: Option<Write>,
+    /// The answer to the request that was fed.
+    pub(super) answer: Option<Answer>,
+}
+
 impl Shared {
     pub(super) fn step(self: &Arc<Self>, entry: &Arc<Entry>, event: Event) {
+        let now = self.now();
         let mut core = entry.core.lock();
-        let next = self.step_locked(entry, &mut core, event);
-        self.after_step(entry, core, next);
+        let write = self.step_locked(entry, &mut core, now, event, None).write;
+        self.after_step(entry, core, write, now);
     }
 
-    /// One step with its effects; answers the write that the caller must begin to drive.
+    /// One step with its effects. The answer to `asked`, the request that is just fed, goes to the
+    /// caller; all others go to who waits for them.
     pub(super) fn step_locked(
         &self,
         entry: &Arc<Entry>,
         core: &mut EntryCore,
+        now: Now,
         event: Event,
-    ) -> Option<Write> {
-        let mut effects = Vec::new();
-        core.group.step(self.now(), event, &mut effects);
-        for effect in effects {
+        asked: Option<Token>,
+    ) -> Stepped {
+        let mut effects = std::mem::take(&mut core.effects);
+        let mut own = None;
+        core.group.step(now, event, &mut effects);
+        for effect in effects.drain(..) {
             match effect {
-                Effect::Answer { token, answer } => {
-                    if let Some(waiter) = core.waiters.remove(&token) {
-                        // The connection may be gone; its member will time out.
-                        let _ = waiter.send(answer);
-                    }
-                }
+                Effect::Answer { token, answer } if asked == Some(token) => own = Some(answer),
+                Effect::Answer { token, answer } => core.answer(token, answer),
                 Effect::Append {
                     write,
                     records,
@@ -51,18 +63,21 @@ impl Shared {
                 Effect::Forget => core.is_forgotten = true,
             }
         }
+        core.effects = effects;
+        core.effects.shrink_to(EFFECTS_KEPT);
         if let Some(deadline) = core.group.next_deadline()
             && core.armed.is_none_or(|armed| deadline < armed)
         {
             core.armed = Some(deadline);
             self.arm(deadline, entry);
         }
-        if core.is_driven {
-            return None;
-        }
-        let next = core.writes.pop_front();
-        core.is_driven = next.is_some();
-        next
+        let write = if core.is_driven {
+            None
+        } else {
+            core.writes.pop_front()
+        };
+        core.is_driven |= write.is_some();
+        Stepped { write, answer: own }
     }
 
     /// What a step leaves to be done without the lock.
@@ -70,12 +85,13 @@ impl Shared {
         self: &Arc<Self>,
         entry: &Arc<Entry>,
         core: MutexGuard<'_, EntryCore>,
-        next: Option<Write>,
+        write: Option<Write>,
+        now: Now,
     ) {
-        let is_done = next.is_none() && core.is_done();
+        let is_done = write.is_none() && core.is_done();
         drop(core);
-        if let Some(write) = next {
-            self.drive(entry, write);
+        if let Some(write) = write {
+            self.drive(entry, write, now);
         } else if is_done {
             self.drop_if_done(entry);
         }
@@ -83,22 +99,23 @@ impl Shared {
 
     /// Appends what is queued, in order, until the queue is empty. Most appends end at once: nobody
     /// else has to replicate them, or acks ask for less. After one that waits, a task goes on.
-    fn drive(self: &Arc<Self>, entry: &Arc<Entry>, mut write: Write) {
+    pub(super) fn drive(self: &Arc<Self>, entry: &Arc<Entry>, mut write: Write, now: Now) {
         loop {
-            let result = match self.append(entry, &write) {
+            let result = match self.append(entry, &write, now) {
                 Append::Done(result) => result,
                 Append::Waiting(replicated) => {
                     let (shared, entry) = (Arc::clone(self), Arc::clone(entry));
                     tokio::spawn(async move {
                         let result = replicated.await;
-                        if let Some(next) = shared.appended(&entry, write.id, result) {
-                            shared.drive(&entry, next);
+                        let now = shared.now();
+                        if let Some(next) = shared.appended(&entry, write.id, result, now) {
+                            shared.drive(&entry, next, now);
                         }
                     });
                     return;
                 }
             };
-            match self.appended(entry, write.id, result) {
+            match self.appended(entry, write.id, result, now) {
                 Some(next) => write = next,
                 None => return,
             }
@@ -111,21 +128,23 @@ impl Shared {
         entry: &Arc<Entry>,
         write: WriteId,
         result: Result<Offset, ErrorCode>,
+        now: Now,
     ) -> Option<Write> {
         let mut core = entry.core.lock();
         core.is_driven = false;
-        let next = self.step_locked(entry, &mut core, Event::Appended { write, result });
+        let event = Event::Appended { write, result };
+        let next = self.step_locked(entry, &mut core, now, event, None).write;
         if next.is_none() {
-            self.after_step(entry, core, None);
+            self.after_step(entry, core, None, now);
         }
         next
     }
 
-    fn append(&self, entry: &Entry, write: &Write) -> Append {
+    fn append(&self, entry: &Entry, write: &Write, now: Now) -> Append {
         let Some(partition) = entry.partition.upgrade() else {
             return Append::Done(Err(ErrorCode::NotLeaderOrFollower));
         };
-        let batch = match self.encode(write) {
+        let (bytes, header) = match self.encode(write, now) {
             Ok(batch) => batch,
             Err(error) => return Append::Done(Err(error.code())),
         };
@@ -135,14 +154,13 @@ impl Shared {
         };
         self.topic.append(
             &partition.topic_partition,
-            batch,
+            (&bytes, header),
             required_acks,
             self.commit_timeout_ms,
         )
     }
 
-    fn encode(&self, write: &Write) -> Result<(bytes::Bytes, BatchHeader), record::Error> {
-        let timestamp = self.clock.now();
+    fn encode(&self, write: &Write, now: Now) -> Result<(Vec<u8>, BatchHeader), record::Error> {
         let mut options = BatchOptions {
             codec: self.codec,
             ..BatchOptions::default()
@@ -154,9 +172,13 @@ impl Shared {
             options.transactional = true;
         }
         let mut batch = BatchBuilder::new(&options)?;
+        let (mut key, mut value) = (Vec::new(), Vec::new());
         for record in &write.records {
-            let (key, value) = (record.encode_key()?, record.encode_value()?);
-            batch.append_bare(timestamp, Some(&key), value.as_deref())?;
+            key.clear();
+            value.clear();
+            record.put_key(&mut key)?;
+            let value = record.put_value(&mut value)?.then_some(&*value);
+            batch.append_bare(now.wall, Some(&key), value)?;
         }
         Ok(batch.finish()?)
     }

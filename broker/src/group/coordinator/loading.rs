@@ -202,8 +202,9 @@ impl Shared {
         for entry in &entries {
             let mut core = entry.core.lock();
             core.is_removed = true;
-            let next = self.step_locked(entry, &mut core, Event::Unloaded);
-            self.after_step(entry, core, next);
+            let now = self.now();
+            let stepped = self.step_locked(entry, &mut core, now, Event::Unloaded, None);
+            self.after_step(entry, core, stepped.write, now);
         }
         entries.len()
     }

@@ -34,10 +34,10 @@ impl Shared {
     pub(super) async fn run_timers(self: Arc<Self>) {
         let mut stopped = self.stopped.subscribe();
         loop {
-            let now = self.now().steady;
+            let now = self.now();
             let (due, next) = {
                 let mut timers = self.timers.lock();
-                let later = timers.queue.split_off(&(now + 1, 0));
+                let later = timers.queue.split_off(&(now.steady + 1, 0));
                 let due = std::mem::replace(&mut timers.queue, later);
                 let next = timers.queue.first_key_value().map(|((at, _), _)| *at);
                 (due, next)
@@ -47,13 +47,14 @@ impl Shared {
                 let mut core = entry.core.lock();
                 // An entry may be in the queue twice; the earlier one looks for both.
                 core.armed = None;
-                let next = self.step_locked(&entry, &mut core, Event::Timeout);
-                self.after_step(&entry, core, next);
+                let stepped = self.step_locked(&entry, &mut core, now, Event::Timeout, None);
+                self.after_step(&entry, core, stepped.write, now);
             }
             if has_fired {
                 continue;
             }
-            let wait = next.map(|at| Duration::from_millis((at - now).max(1).unsigned_abs()));
+            let wait =
+                next.map(|at| Duration::from_millis((at - now.steady).max(1).unsigned_abs()));
             tokio::select! {
                 () = self.timers_changed.notified() => {}
                 () = sleep_or_forever(wait) => {}

@@ -52,12 +52,13 @@ impl OffsetsTopic for MemoryHandle {
     fn append(
         &self,
         partition: &TopicPartition,
-        (batch, _): (Bytes, BatchHeader),
+        (batch, _): (&[u8], BatchHeader),
         _required_acks: i16,
         _timeout_ms: Millis,
     ) -> Append {
         let topic = Arc::clone(&self.0);
         let index = partition.partition;
+        let batch = Bytes::copy_from_slice(batch);
         let append = move || match *topic.refusal.lock() {
             Some(error) => Err(error),
             None => Ok(topic.put(index, &batch)),
@@ -171,7 +172,7 @@ impl Bench {
             expire_timestamp: None,
         };
         let offsets = vec![(TopicPartition::new("t", 0), value)];
-        self.groups.commit("g", member, None, offsets).await[0]
+        results(self.groups.commit("g", member, None, offsets)).await[0]
     }
 
     fn committed(&self) -> Option<Offset> {
@@ -264,8 +265,8 @@ async fn group_ids_that_are_empty_commit_but_do_not_join() {
         expire_timestamp: None,
     };
     let offsets = vec![(TopicPartition::new("t", 0), value)];
-    let results = bench.groups.commit("", nobody(), None, offsets).await;
-    assert_eq!(results, [ErrorCode::None]);
+    let committed = results(bench.groups.commit("", nobody(), None, offsets)).await;
+    assert_eq!(committed, [ErrorCode::None]);
 }
 
 #[tokio::test]
@@ -360,6 +361,61 @@ async fn commits_of_a_group_reach_the_log_in_order() {
     assert_eq!(topic.logs.lock()[&0].len(), 3);
     let reloaded = Bench::loaded(&topic).await;
     assert_eq!(reloaded.committed(), Some(3));
+}
+
+async fn results<T, F: Future<Output = T>>(reply: Reply<T, F>) -> T {
+    match reply {
+        Reply::Now(results) => results,
+        Reply::Later(results) => results.await,
+    }
+}
+
+#[tokio::test]
+async fn a_commit_is_answered_by_the_call_unless_its_append_waits() {
+    let topic = MemoryTopic::new();
+    let bench = Bench::loaded(&topic).await;
+    let commit = || {
+        let value = OffsetAndMetadata {
+            offset: 1,
+            leader_epoch: None,
+            metadata: "".into(),
+            commit_timestamp: 0,
+            expire_timestamp: None,
+        };
+        let offsets = vec![(TopicPartition::new("t", 0), value)];
+        bench.groups.commit("g", nobody(), None, offsets)
+    };
+    assert!(matches!(commit(), Reply::Now(codes) if codes == [ErrorCode::None]));
+    topic.gate.send_replace(false);
+    let (first, second) = (commit(), commit());
+    assert!(matches!(
+        (&first, &second),
+        (Reply::Later(_), Reply::Later(_))
+    ));
+    topic.gate.send_replace(true);
+    for waiting in [first, second] {
+        assert_eq!(within(results(waiting)).await, [ErrorCode::None]);
+    }
+    topic.refusal.lock().replace(ErrorCode::KafkaStorageError);
+    assert!(matches!(commit(), Reply::Now(codes) if codes != [ErrorCode::None]));
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_while_its_request_is_still_in_the_call_is_not_lost() {
+    let bench = Bench::loaded(&MemoryTopic::new()).await;
+    let entry = bench.groups.shared.partitions.read()[&0].find_or_insert("g", &bench.groups.shared);
+    let mut core = entry.core.lock();
+    let answer = || Answer::Heartbeat(ErrorCode::None);
+    core.waiters.insert(1, Waiter::Asking(None));
+    core.answer(1, answer());
+    assert!(matches!(core.take_or_park(1), Asked::Answered(_)));
+    core.waiters.insert(2, Waiter::Asking(None));
+    let Asked::Parked(mut parked) = core.take_or_park(2) else {
+        panic!("there is no answer yet");
+    };
+    core.answer(2, answer());
+    assert_eq!(parked.try_recv(), Ok(answer()));
+    assert!(core.waiters.is_empty());
 }
 
 #[tokio::test]

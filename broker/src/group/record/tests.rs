@@ -2,6 +2,19 @@ use proptest::prelude::*;
 
 use super::*;
 
+impl Record {
+    pub fn encode_key(&self) -> Result<Vec<u8>, Error> {
+        let mut out = Vec::new();
+        self.put_key(&mut out).map(|()| out)
+    }
+
+    pub fn encode_value(&self) -> Result<Option<Vec<u8>>, Error> {
+        let mut out = Vec::new();
+        let is_there = self.put_value(&mut out)?;
+        Ok(is_there.then_some(out))
+    }
+}
+
 fn round_trip(record: &Record) -> Record {
     let key = record.encode_key().unwrap();
     let value = record.encode_value().unwrap();

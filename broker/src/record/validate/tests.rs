@@ -3,6 +3,7 @@ use crate::config::topic::CleanupPolicy;
 use crate::record::build::{NewRecord, build_batch};
 use crate::record::control::{EndTxn, end_txn_marker};
 use crate::record::tests::{CODECS, GOLDEN, edited, golden_records, raw_batch, read_all, wrapped};
+use bytes::Bytes;
 
 const NOW: Millis = 1_000_000;
 
