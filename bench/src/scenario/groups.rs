@@ -26,9 +26,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
+use super::tail::produce;
 use super::{Bar, Run, Scenario, Work, figures, target};
 use crate::figure::{Figure, Figures};
-use crate::load::{Paced, Watch, latencies};
+use crate::load::{Measured, Paced, Watch, latencies, verify};
 use crate::records::Totals;
 use crate::system::{Kind, System};
 use crate::wire::{SharedConnection, frame};
@@ -369,6 +370,16 @@ impl Commits {
     }
 }
 
+/// The floor has no groups: it appends as many small records.
+fn bare_appends(run: &Run<'_>, system: &mut System, paced: &Paced) -> Result<Measured> {
+    let topic = format!("appended-{}", run.number);
+    system.create_topic(&topic, COMMITTERS as i32)?;
+    let (measured, sent, ()) = produce(system, &topic, COMMITTERS as i32, paced, |_| Ok(()))?;
+    verify(system, &topic, &[0; COMMITTERS], &sent)?;
+    system.delete_topic(&topic)?;
+    Ok(measured)
+}
+
 fn check_commit(response: &[u8]) -> Result<()> {
     let mut body = Bytes::copy_from_slice(response);
     ResponseHeader::decode(&mut body, OffsetCommitResponse::header_version(COMMIT))?;
@@ -394,20 +405,25 @@ impl Work for Commits {
 
     fn run(&mut self, run: &Run<'_>, system: &mut System) -> Result<Figures> {
         let topic = &self.topics[&system.kind];
-        let group = format!("committing-{}", run.number);
-        find_coordinator(system, &group)?;
         let paced = Paced {
             rate: self.rate,
             connections: COMMITTERS,
             requests: run.scale.of(self.rate * self.seconds),
         };
-        let (measured, ()) = paced.run(
-            system,
-            &|number| Self::request(&group, topic, number),
-            &check_commit,
-            |_| Ok(()),
-        )?;
-        Self::verify(system, &group, topic, paced.requests)?;
+        let measured = if system.kind == Kind::Floor {
+            bare_appends(run, system, &paced)?
+        } else {
+            let group = format!("committing-{}", run.number);
+            find_coordinator(system, &group)?;
+            let (measured, ()) = paced.run(
+                system,
+                &|number| Self::request(&group, topic, number),
+                &check_commit,
+                |_| Ok(()),
+            )?;
+            Self::verify(system, &group, topic, paced.requests)?;
+            measured
+        };
         let mut figures = figures(&measured);
         figures.remove(&Figure::RequestsPerSecond);
         Ok(figures)
@@ -473,8 +489,7 @@ pub(super) fn all() -> Vec<Scenario> {
                 topics: BTreeMap::new(),
             },
         )
-        .targets(&[target("P7", Figure::CpuPerRequest, Bar::OfKafka(0.25))])
-        .without_floor(),
+        .targets(&[target("P7", Figure::CpuPerRequest, Bar::OfKafka(0.25))]),
         Scenario::shared(
             "heartbeats",
             "heartbeats of one member, one at a time",

@@ -34,12 +34,13 @@ struct Tail {
     seconds: u64,
 }
 
-/// Whole Produce requests of one record each, and the batches in them.
-fn requests(topic: &str) -> Result<Vec<(Vec<u8>, Batch)>> {
-    (0..16)
-        .map(|seed| {
-            let batch = Batch::filled(0, 100, Codec::None, seed)?;
-            let mut request = wire::produce_head(topic, 0, 1, batch.bytes.len())?;
+/// Whole Produce requests of one record each, to each partition in turn, and the batches in them.
+fn requests(topic: &str, partitions: i32) -> Result<Vec<(Vec<u8>, Batch)>> {
+    (0..16 * partitions)
+        .map(|number| {
+            let batch = Batch::filled(0, 100, Codec::None, number as u64)?;
+            let partition = number % partitions;
+            let mut request = wire::produce_head(topic, partition, 1, batch.bytes.len())?;
             request.extend_from_slice(&batch.bytes);
             request.extend_from_slice(&PRODUCE_TAIL);
             Ok((request, batch))
@@ -48,13 +49,14 @@ fn requests(topic: &str) -> Result<Vec<(Vec<u8>, Batch)>> {
 }
 
 /// Produces on schedule; answers what was sent too.
-fn produce<T: Send>(
+pub(super) fn produce<T: Send>(
     system: &System,
     topic: &str,
+    partitions: i32,
     paced: &Paced,
     beside: impl FnOnce(Schedule) -> Result<T> + Send,
 ) -> Result<(Measured, Totals, T)> {
-    let made = requests(topic)?;
+    let made = requests(topic, partitions)?;
     let nth = |number: u64| &made[number as usize % made.len()];
     let (measured, beside) = paced.run(
         system,
@@ -65,7 +67,8 @@ fn produce<T: Send>(
     let mut sent = Totals::default();
     for number in 0..paced.requests {
         let batch = &nth(number).1;
-        sent.add(0, batch.records, batch.bytes.len(), batch.crc);
+        let partition = (number % partitions as u64) as i32;
+        sent.add(partition, batch.records, batch.bytes.len(), batch.crc);
     }
     Ok((measured, sent, beside))
 }
@@ -116,7 +119,7 @@ impl Work for Tail {
             connections: 1,
             requests: records,
         };
-        let (measured, sent, (read, latencies)) = produce(system, &topic, &paced, |schedule| {
+        let (measured, sent, (read, latencies)) = produce(system, &topic, 1, &paced, |schedule| {
             consume(system, &topic, records, schedule)
         })?;
         ensure!(sent == read, "{sent:?} was sent, {read:?} read");
@@ -251,7 +254,7 @@ impl Work for ColdReader {
             let topic = format!("beside-{}-{is_read}", run.number);
             system.create_topic(&topic, 1)?;
             Self::chill(system, &stored.topic)?;
-            let (measured, _, read) = produce(system, &topic, &paced, |_| {
+            let (measured, _, read) = produce(system, &topic, 1, &paced, |_| {
                 is_read.then(|| Self::read(system, stored)).transpose()
             })?;
             if let Some(read) = read {
