@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use bench::process::Process;
 use bench::records::{Batch, Codec};
+use bench::scenario::groups::{check_commit, commit, find_coordinator};
 use bench::system::{create_topics, metadata_request, wait_for_leaders};
 use bench::wire::{self, Connection, FetchLimits, PRODUCE_TAIL};
 use bytes::Bytes;
@@ -150,7 +151,8 @@ fn check(is_blessing: bool) -> Result<()> {
             let _ = writeln!(text, "# {}: {}", probe.name, probe.about);
         }
         text.push_str(
-            "# served-produce: Produce v11 of one record by the whole broker, user space only\n\
+            "# served-commit: OffsetCommit v8 of one partition by the whole broker, user space only\n\
+             # served-produce: Produce v11 of one record by the whole broker, user space only\n\
              # served-fetch: Fetch v12 of one record by the whole broker, user space only\n\
              # served-fetch-500: Fetch v12 of 500 partitions without records, likewise\n",
         );
@@ -196,6 +198,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, f64>> {
 /// answer, kernel apart.
 const SERVED: u64 = 2000;
 const START: Duration = Duration::from_secs(120);
+const GROUP: &str = "group";
 
 /// What is asked of a broker that is counted.
 #[derive(Clone, Copy, Default)]
@@ -205,22 +208,27 @@ struct Asked {
     fetches: u64,
     /// Of [`PARTITIONS`] partitions without records.
     wide_fetches: u64,
+    /// Of one partition.
+    commits: u64,
 }
 
 fn count_served(binary: &Path) -> Result<Vec<(&'static str, f64)>> {
     const WIDE: u64 = 100;
-    let asked = |produces, fetches, wide_fetches| Asked {
+    let asked = |produces, fetches, wide_fetches, commits| Asked {
         produces,
         fetches,
         wide_fetches,
+        commits,
     };
     let counts = thread::scope(|scope| {
         let runs = [
-            asked(SERVED, 0, 0),
-            asked(3 * SERVED, 0, 0),
-            asked(SERVED, 2 * SERVED, 0),
-            asked(0, 0, WIDE),
-            asked(0, 0, 3 * WIDE),
+            asked(SERVED, 0, 0, 0),
+            asked(3 * SERVED, 0, 0, 0),
+            asked(SERVED, 2 * SERVED, 0, 0),
+            asked(0, 0, WIDE, 0),
+            asked(0, 0, 3 * WIDE, 0),
+            asked(0, 0, 0, SERVED),
+            asked(0, 0, 0, 3 * SERVED),
         ];
         let runs = runs.map(|asked| scope.spawn(move || served(binary, asked)));
         let counts = runs.map(|run| match run.join() {
@@ -233,6 +241,7 @@ fn count_served(binary: &Path) -> Result<Vec<(&'static str, f64)>> {
         (counts[more] as f64 - counts[less] as f64) / count as f64
     };
     Ok(vec![
+        ("served-commit", each(5, 6, 2 * SERVED)),
         ("served-fetch", each(0, 2, 2 * SERVED)),
         ("served-fetch-500", each(3, 4, 2 * WIDE)),
         ("served-produce", each(0, 1, 2 * SERVED)),
@@ -251,6 +260,7 @@ fn served(binary: &Path, asked: Asked) -> Result<u64> {
     for pair in [
         format!("listeners=PLAINTEXT://127.0.0.1:{port}"),
         format!("log.dirs={}", folder.path().join("data").display()),
+        "offsets.topic.num.partitions=1".to_owned(),
     ] {
         command.args(["--override", &pair]);
     }
@@ -289,6 +299,13 @@ fn served(binary: &Path, asked: Asked) -> Result<u64> {
     for _ in 0..asked.wide_fetches {
         connection.send(&wide)?;
         wire::read_fetched(connection.receive()?, |_, _| Ok(()))?;
+    }
+    if asked.commits > 0 {
+        find_coordinator(&mut connection, GROUP)?;
+    }
+    for number in 0..asked.commits {
+        connection.send(&commit(GROUP, "topic", 0, i64::try_from(number)?)?)?;
+        check_commit(connection.receive()?)?;
     }
     drop(connection);
     let log = broker.log_path().to_owned();

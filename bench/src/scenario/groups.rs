@@ -32,7 +32,7 @@ use crate::figure::{Figure, Figures};
 use crate::load::{Measured, Paced, Watch, latencies, verify};
 use crate::records::Totals;
 use crate::system::{Kind, System};
-use crate::wire::{SharedConnection, frame};
+use crate::wire::{Connection, SharedConnection, frame};
 
 const JOIN: i16 = 9;
 const SYNC: i16 = 5;
@@ -50,13 +50,13 @@ fn group_id(name: &str) -> GroupId {
 }
 
 /// Waits until the coordinator of the group serves.
-fn find_coordinator(system: &System, group: &str) -> Result<()> {
+pub fn find_coordinator(connection: &mut Connection, group: &str) -> Result<()> {
     let request =
         FindCoordinatorRequest::default().with_key(StrBytes::from_string(group.to_owned()));
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let answer = system.connect()?.call(&request, 3)?;
-        if answer.error_code == 0 && is_loaded(system, group)? {
+        let answer = connection.call(&request, 3)?;
+        if answer.error_code == 0 && is_loaded(connection, group)? {
             return Ok(());
         }
         ensure!(
@@ -68,11 +68,11 @@ fn find_coordinator(system: &System, group: &str) -> Result<()> {
     }
 }
 
-fn is_loaded(system: &System, group: &str) -> Result<bool> {
+fn is_loaded(connection: &mut Connection, group: &str) -> Result<bool> {
     let request = OffsetFetchRequest::default()
         .with_group_id(group_id(group))
         .with_topics(None);
-    Ok(system.connect()?.call(&request, OFFSETS)?.error_code == 0)
+    Ok(connection.call(&request, OFFSETS)?.error_code == 0)
 }
 
 /// Members that all come at once to a group that is not there yet.
@@ -320,7 +320,7 @@ impl Joining {
             runtime.block_on(exchange(connections))?;
             watch.stop()?
         } else {
-            find_coordinator(system, group)?;
+            find_coordinator(&mut system.connect()?, group)?;
             let members = Company::new(group, members).connect(system)?;
             let watch = Watch::start(system)?;
             let gathered = runtime.block_on(gather(members))?;
@@ -362,23 +362,24 @@ struct Commits {
 
 const COMMITTERS: usize = 10;
 
-impl Commits {
-    fn request(group: &str, topic: &str, number: u64) -> Result<Vec<u8>> {
-        let partition = OffsetCommitRequestPartition::default()
-            .with_partition_index((number % COMMITTERS as u64) as i32)
-            .with_committed_offset(i64::try_from(number)?)
-            .with_committed_metadata(Some(StrBytes::default()));
-        let request = OffsetCommitRequest::default()
-            .with_group_id(group_id(group))
-            .with_generation_id_or_member_epoch(-1)
-            .with_topics(vec![
-                OffsetCommitRequestTopic::default()
-                    .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
-                    .with_partitions(vec![partition]),
-            ]);
-        frame(&request, COMMIT)
-    }
+/// One that commits an offset without being a member.
+pub fn commit(group: &str, topic: &str, partition: i32, offset: i64) -> Result<Vec<u8>> {
+    let partition = OffsetCommitRequestPartition::default()
+        .with_partition_index(partition)
+        .with_committed_offset(offset)
+        .with_committed_metadata(Some(StrBytes::default()));
+    let request = OffsetCommitRequest::default()
+        .with_group_id(group_id(group))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![
+            OffsetCommitRequestTopic::default()
+                .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+                .with_partitions(vec![partition]),
+        ]);
+    frame(&request, COMMIT)
+}
 
+impl Commits {
     /// The last commit of each partition is what is stored.
     fn verify(system: &System, group: &str, topic: &str, commits: u64) -> Result<()> {
         let request = OffsetFetchRequest::default()
@@ -414,7 +415,7 @@ fn bare_appends(run: &Run<'_>, system: &mut System, paced: &Paced) -> Result<Mea
     Ok(measured)
 }
 
-fn check_commit(response: &[u8]) -> Result<()> {
+pub fn check_commit(response: &[u8]) -> Result<()> {
     let mut body = Bytes::copy_from_slice(response);
     ResponseHeader::decode(&mut body, OffsetCommitResponse::header_version(COMMIT))?;
     let answer = OffsetCommitResponse::decode(&mut body, COMMIT)?;
@@ -448,10 +449,13 @@ impl Work for Commits {
             bare_appends(run, system, &paced)?
         } else {
             let group = format!("committing-{}", run.number);
-            find_coordinator(system, &group)?;
+            find_coordinator(&mut system.connect()?, &group)?;
             let (measured, ()) = paced.run(
                 system,
-                &|number| Self::request(&group, topic, number),
+                &|number| {
+                    let partition = (number % COMMITTERS as u64) as i32;
+                    commit(&group, topic, partition, i64::try_from(number)?)
+                },
                 &check_commit,
                 |_| Ok(()),
             )?;
@@ -477,7 +481,7 @@ struct Heartbeats;
 impl Work for Heartbeats {
     fn run(&mut self, run: &Run<'_>, system: &mut System) -> Result<Figures> {
         let group = format!("beating-{}", run.number);
-        find_coordinator(system, &group)?;
+        find_coordinator(&mut system.connect()?, &group)?;
         let runtime = one_thread()?;
         let _entered = runtime.enter();
         let member = Company::new(&group, 1).connect(system)?;

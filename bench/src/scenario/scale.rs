@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use kafka_protocol::messages::{MetadataResponse, ResponseHeader};
 use kafka_protocol::protocol::{Decodable as _, HeaderVersion as _};
 
+use super::life::settle;
 use super::produce::{Load, UNBATCHED};
 use super::{Bar, Run, Scenario, Work, figures, target};
 use crate::figure::{Figure, Figures};
@@ -253,6 +254,7 @@ impl Work for Restart {
         let stopping = Instant::now();
         system.stop()?;
         let stopped = stopping.elapsed();
+        settle();
         let started = Instant::now();
         let took = system.start(&run.launcher.places)?;
         while connect_and_count(system)? < all {
@@ -313,6 +315,6 @@ pub(super) fn ten_thousand() -> Vec<Scenario> {
             target("P5", Figure::AllLeaders, Bar::OfKafka(0.1)),
         ])
         .without_floor()
-        .at_most_pairs(2),
+        .at_most_pairs(3),
     ]
 }
