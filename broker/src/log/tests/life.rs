@@ -500,6 +500,7 @@ fn index_entries_of_a_follower_are_of_the_batch_they_point_at() {
         begin = *end;
     }
     assert_eq!(follower.log().log_end_offset(), 17);
+    follower.log().flush().unwrap();
     let entries: Vec<_> = std::fs::read(follower.file("00000000000000000000.index"))
         .unwrap()
         .chunks(8)
